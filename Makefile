@@ -1,0 +1,68 @@
+# Every command a person needs. `make` alone lists them. Each installs what it lacks (see .ci/setup).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run demo test test-fast verify fix crash bench fuzz openapi setup setup-python
+
+# Rust's own installer may have been run in this very shell.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export TIDEGATE_VENV ?= $(CURDIR)/.venv
+
+# One profile for everything, so that RocksDB is built once (see Cargo.toml).
+CARGO := cargo
+RELEASE := --release --locked
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup:
+	@.ci/setup
+
+setup-python:
+	@.ci/setup python
+
+run: setup ## Start a node on 127.0.0.1:8080, its data in ./tidegate-data (ARGS="--listen 127.0.0.1:9000" and the like)
+	@$(CARGO) build $(RELEASE) -p tidegate-server --bin tidegate
+	@exec $(BIN)/tidegate serve $(ARGS)
+
+demo: setup ## Replay real flights through a node and check that they come out the same (DATA=path/to/flights.csv.zip for all 336,776)
+	@$(CARGO) build $(RELEASE) -p tidegate-server -p tidegate-tests --bins
+	@exec $(BIN)/demo $(DATA)
+
+test: setup-python ## Run every test, the Python oracles included
+	$(CARGO) build $(RELEASE) --workspace --bins
+	$(CARGO) test $(RELEASE) --workspace
+
+test-fast: setup ## Run what needs no running node: two minutes at most
+	$(CARGO) test $(RELEASE) --workspace --lib
+	$(CARGO) test $(RELEASE) -p tidegate-tests --test suite tidy::
+
+verify: setup-python ## Everything a reviewer checks, read-only: format, lints, tests, documentation, licences
+	@.ci/setup deny
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(RELEASE) --workspace --all-targets -- -D warnings
+	$(MAKE) --no-print-directory test
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(RELEASE) --workspace --no-deps
+	$(CARGO) deny --log-level error check licenses bans sources
+
+fix: setup ## Rewrite what can be rewritten: format, lints, openapi.json
+	$(CARGO) clippy $(RELEASE) --workspace --all-targets --fix --allow-dirty --allow-staged
+	$(CARGO) fmt --all
+	$(MAKE) --no-print-directory openapi
+
+openapi: setup ## Write openapi/openapi.json anew from the handlers
+	$(CARGO) run $(RELEASE) -p tidegate-api --example openapi > openapi/openapi.json.new
+	mv openapi/openapi.json.new openapi/openapi.json
+
+crash: setup ## Kill a node again and again under load, and cut the disk off at every write
+	$(CARGO) build $(RELEASE) --workspace --bins
+	$(CARGO) test $(RELEASE) -p tidegate-storage crash
+	$(CARGO) test $(RELEASE) -p tidegate-tests --test suite crash::
+
+bench: setup ## Measure a node beside a bare handler (SECONDS_EACH=4; TMPDIR=/dev/shm leaves the disk out)
+	@$(CARGO) build $(RELEASE) -p tidegate-server -p tidegate-tests --bins
+	@exec $(BIN)/bench $(SECONDS_EACH)
+
+fuzz: ## Fuzz the batch decoder (SECONDS_EACH=60)
+	@.ci/setup fuzz
+	cd types/fuzz && cargo +nightly fuzz run decode_batches -- -max_total_time=$(or $(SECONDS_EACH),60) -max_len=65536 -rss_limit_mb=1024

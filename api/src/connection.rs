@@ -1,0 +1,505 @@
+//! Connections: taken, bounded, served over HTTP/1.1 or HTTP/2 without TLS, and brought to an end.
+//!
+//! ```text
+//!   accept ─ first bytes ─┬─ "PRI" ─ HTTP/2 (prior knowledge)
+//!      │                  └─ else ── HTTP/1.1 (upgradable)
+//!      └─ too many: 503, closed
+//!
+//!   stop: answers close their connections ─ linger ─ idle ones closed ─ deadline ─ the rest cut off
+//! ```
+//!
+//! What is slow is cut off: a head by [`Limits::head_timeout_ms`], a body by `extract`, a connection on which nothing moves by
+//! [`STILL_MAX`]. A connection may be idle between requests until then.
+//!
+//! Heads that are no HTTP, and heads far beyond the limit, are answered by hyper itself, with a bare 400, 414 or 431: no request has come of
+//! them that a problem could be the answer to. Heads a little beyond the limit do reach the middleware and get their problem.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use axum::routing::future::RouteFuture;
+use bytes::{Buf, Bytes};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tidegate_types::Limits;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Sleep;
+use tokio_util::task::TaskTracker;
+
+use crate::router;
+use crate::state::ApiState;
+
+/// A connection on which nothing moves for this long is closed: an idle one, or one whose client stopped reading. It is longer than any
+/// call may wait without a byte.
+pub const STILL_MAX: Duration = Duration::from_secs(300);
+/// What every HTTP/2 connection begins with; three bytes tell it from any method of HTTP/1.
+const H2_PREFACE_START: &[u8] = b"PRI";
+/// How long the accept loop waits when the system has no handle for another connection and none of ours ends.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// Requests at a time on one HTTP/2 connection.
+const H2_STREAMS_MAX: u32 = 256;
+const H2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const H2_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const H2_SEND_BUFFER_BYTES: usize = 512 << 10;
+const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Header lines of a request over HTTP/1.1: a record's own (D27) and plenty around them.
+const HEADERS_MAX: usize = 512;
+
+/// The answer to a connection too many. It belongs to no request, so it has no id.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-type: application/problem+json\r\n\
+content-length: 213\r\n\r\n{\"type\":\"https://tidegate.dev/problems/overloaded\",\"title\":\"Overloaded\",\"status\":503,\
+\"detail\":\"the node has no room for another connection\",\"code\":\"overloaded\",\"retryable\":true,\"side_effects\":\"none\",\"instance\":\"\"}";
+
+/// How far a stop has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// Idle connections close, the others when their answer is out.
+    Finishing,
+    /// All close.
+    Aborting,
+}
+
+/// Serves `listener` until `shutdown` is done and every request under way has its answer, or [`crate::ApiConfig::drain_timeout`] is over.
+pub async fn serve(listener: TcpListener, state: ApiState, shutdown: impl Future<Output = ()>) {
+    let (stage, stages) = watch::channel(Stage::Serving);
+    let limits = state.limits();
+    let acceptor = Acceptor {
+        settings: Settings::new(limits),
+        slots: Arc::new(Semaphore::new(limits.connections)),
+        ended: Arc::new(Notify::new()),
+        tracker: TaskTracker::new(),
+        app: router(state.clone()),
+        stages,
+    };
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => acceptor.take(accepted).await,
+        }
+    }
+    stop(listener, &state, &acceptor, &stage).await;
+}
+
+async fn stop(listener: TcpListener, state: &ApiState, acceptor: &Acceptor, stage: &watch::Sender<Stage>) {
+    state.close_connections();
+    // Whoever the system has let in already is waiting for an answer.
+    while let Poll::Ready(Ok(accepted)) = poll_fn(|context| Poll::Ready(listener.poll_accept(context))).await {
+        acceptor.take(Ok(accepted)).await;
+    }
+    drop(listener);
+    acceptor.tracker.close();
+    let ended_within = |limit| tokio::time::timeout(limit, acceptor.tracker.wait());
+    if ended_within(state.config().drain_linger).await.is_ok() {
+        return;
+    }
+    stage.send_replace(Stage::Finishing);
+    if ended_within(state.config().drain_timeout).await.is_ok() {
+        return;
+    }
+    tracing::warn!(connections = acceptor.tracker.len(), "cut off: their requests did not end in time");
+    stage.send_replace(Stage::Aborting);
+    acceptor.tracker.wait().await;
+}
+
+/// What connections are made with.
+struct Acceptor {
+    settings: Arc<Settings>,
+    slots: Arc<Semaphore>,
+    /// Told whenever a connection ends: then there is a handle for another one.
+    ended: Arc<Notify>,
+    tracker: TaskTracker,
+    app: Router,
+    stages: watch::Receiver<Stage>,
+}
+
+impl Acceptor {
+    async fn take(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        match accepted {
+            Ok((stream, _)) => self.begin(stream),
+            Err(error) if is_of_one_connection(&error) => tracing::debug!(%error, "a connection was gone before it was taken"),
+            Err(error) => {
+                // No handles or no memory: trying again at once would fail at once.
+                tracing::warn!(%error, "cannot take connections");
+                let _ = tokio::time::timeout(EXHAUSTED_PAUSE, self.ended.notified()).await;
+            }
+        }
+    }
+
+    fn begin(&self, stream: TcpStream) {
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            metrics::counter!("tidegate_connections_refused_total").increment(1);
+            refuse(stream);
+            return;
+        };
+        // Answers are small and waited for. A socket that refuses the option is dead and will say so.
+        let _ = stream.set_nodelay(true);
+        let held = Held { _slot: slot, ended: Arc::clone(&self.ended) };
+        let (settings, app, stages) = (Arc::clone(&self.settings), self.app.clone(), self.stages.clone());
+        self.tracker.spawn(async move {
+            // The connection's errors are its client's: gone, too slow, no HTTP.
+            if let Err(error) = settings.serve(stream, app, stages).await {
+                tracing::debug!(%error, "connection ended");
+            }
+            drop(held);
+        });
+    }
+}
+
+/// A connection's place, given back when it ends.
+struct Held {
+    _slot: OwnedSemaphorePermit,
+    ended: Arc<Notify>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.ended.notify_one();
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+}
+
+/// Says why, if the socket takes it without waiting.
+fn refuse(stream: TcpStream) {
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = io::Write::write(&mut stream, TOO_MANY);
+    }
+}
+
+/// How connections are served; one for all.
+struct Settings {
+    head_timeout: Duration,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl Settings {
+    fn new(limits: &Limits) -> Arc<Self> {
+        // Heads up to twice the limit reach the middleware, which answers them with a problem.
+        let head_bytes_max = limits.head_bytes.saturating_mul(2);
+        let mut http1 = http1::Builder::new();
+        http1.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(head_bytes_max).max_headers(HEADERS_MAX);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(H2_STREAMS_MAX)
+            .max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX))
+            .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(H2_SEND_BUFFER_BYTES)
+            .keep_alive_interval(H2_PING_INTERVAL)
+            .keep_alive_timeout(H2_PING_TIMEOUT);
+        Arc::new(Self { head_timeout: Duration::from_millis(limits.head_timeout_ms), http1, http2 })
+    }
+
+    async fn serve(&self, mut stream: TcpStream, app: Router, mut stages: watch::Receiver<Stage>) -> Result<(), BoxError> {
+        let prefix = tokio::select! {
+            prefix = tokio::time::timeout(self.head_timeout, first_bytes(&mut stream)) => prefix??,
+            () = reached(&mut stages, Stage::Finishing) => return Ok(()), // It has not asked anything.
+        };
+        if prefix.is_empty() {
+            return Ok(());
+        }
+        let progress = Arc::new(Progress::default());
+        let is_http2 = prefix.starts_with(H2_PREFACE_START);
+        let socket = Socket {
+            io: TokioIo::new(stream),
+            prefix,
+            progress: Arc::clone(&progress),
+            head_timeout: (!is_http2).then_some(self.head_timeout),
+            head_timer: None,
+            goodbye: None,
+        };
+        let calls = Calls { app, progress: Arc::clone(&progress) };
+        if is_http2 {
+            drive(self.http2.serve_connection(socket, calls), &progress, stages).await
+        } else {
+            drive(self.http1.serve_connection(socket, calls).with_upgrades(), &progress, stages).await
+        }
+    }
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The first bytes, enough to tell the protocol; empty if the client went away.
+async fn first_bytes(stream: &mut TcpStream) -> io::Result<Bytes> {
+    let mut first = [0; 24];
+    let mut length = 0;
+    loop {
+        let read = stream.read(&mut first[length..]).await?;
+        length += read;
+        let known = length >= H2_PREFACE_START.len() || !H2_PREFACE_START.starts_with(&first[..length]);
+        if known || read == 0 {
+            return Ok(Bytes::copy_from_slice(&first[..length]));
+        }
+    }
+}
+
+/// Waits until a stop has come to `stage` or further.
+async fn reached(stages: &mut watch::Receiver<Stage>, stage: Stage) {
+    let _ = stages.wait_for(|now| *now as u8 >= stage as u8).await;
+}
+
+/// A connection that can be asked to finish.
+trait Connection: Future<Output = Result<(), hyper::Error>> {
+    fn finish(self: Pin<&mut Self>);
+}
+
+impl Connection for http1::UpgradeableConnection<Socket, Calls> {
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl Connection for http2::Connection<Socket, Calls, TokioExecutor> {
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Serves a connection to its end, whoever brings it about.
+async fn drive(connection: impl Connection, progress: &Progress, mut stages: watch::Receiver<Stage>) -> Result<(), BoxError> {
+    let mut connection = pin!(connection);
+    let mut finishing = false;
+    let mut moved = progress.moved();
+    let mut still = pin!(tokio::time::sleep(STILL_MAX));
+    loop {
+        let next = if finishing { Stage::Aborting } else { Stage::Finishing };
+        tokio::select! {
+            ended = connection.as_mut() => return Ok(ended?),
+            () = reached(&mut stages, next) => {
+                if finishing {
+                    return Err("cut off by the stop".into());
+                }
+                connection.as_mut().finish();
+                finishing = true;
+            }
+            () = still.as_mut() => {
+                let now = progress.moved();
+                if now == moved {
+                    return Err("nothing moved".into());
+                }
+                moved = now;
+                still.as_mut().reset(tokio::time::Instant::now() + STILL_MAX);
+            }
+        }
+    }
+}
+
+/// What the socket and the calls of one connection know of each other.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Counts reads and writes.
+    moved: AtomicU64,
+    phase: AtomicU8,
+}
+
+/// Between requests, or before the first.
+const IDLE: u8 = 0;
+/// A part of a head is there.
+const IN_HEAD: u8 = 1;
+/// A request is being answered.
+const BUSY: u8 = 2;
+
+impl Progress {
+    fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) {
+        self.moved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> u8 {
+        self.phase.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, phase: u8) {
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+}
+
+/// The socket as hyper sees it. Here is the place for what sends files without copying them.
+struct Socket {
+    io: TokioIo<TcpStream>,
+    /// Read before the protocol was known.
+    prefix: Bytes,
+    progress: Arc<Progress>,
+    /// How long a head may take; `None` where heads are not ours to see.
+    head_timeout: Option<Duration>,
+    /// Runs only while a head is incomplete, so that most requests start none.
+    head_timer: Option<Pin<Box<Sleep>>>,
+    /// Runs once the last answer is out.
+    goodbye: Option<Pin<Box<Sleep>>>,
+}
+
+/// How long a client that is still sending may take to notice its answer.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+impl Socket {
+    fn received(&mut self) {
+        self.progress.count();
+        if self.progress.phase() == IDLE {
+            self.progress.set(IN_HEAD);
+            self.head_timer = None;
+        }
+    }
+
+    /// Fails when the head that is awaited has taken too long.
+    fn poll_head_timer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(timeout) = self.head_timeout.filter(|_| self.progress.phase() == IN_HEAD) else {
+            return Poll::Pending;
+        };
+        let timer = self.head_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        ready!(timer.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the head of the request came too slowly")))
+    }
+}
+
+impl Read for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if !self.prefix.is_empty() {
+            let length = self.prefix.len().min(buffer.remaining());
+            buffer.put_slice(&self.prefix[..length]);
+            self.prefix.advance(length);
+            self.received();
+            return Poll::Ready(Ok(()));
+        }
+        match Pin::new(&mut self.io).poll_read(context, buffer) {
+            Poll::Ready(Ok(())) => {
+                self.received();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.poll_head_timer(context),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write(context, bytes));
+        self.progress.count();
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    /// Says goodbye, then listens a little longer: closing with unread bytes would reset the connection, and a client that is still
+    /// sending would lose the answer.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.goodbye.is_none() {
+            ready!(Pin::new(&mut this.io).poll_shutdown(context))?;
+        }
+        let goodbye = this.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
+        loop {
+            let mut space = [0; 4 << 10];
+            let mut thrown_away = ReadBuf::new(&mut space);
+            let read = Pin::new(&mut this.io).poll_read(context, thrown_away.unfilled());
+            let is_over = matches!(read, Poll::Ready(Err(_))) || (read.is_ready() && thrown_away.filled().is_empty());
+            if is_over || goodbye.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if read.is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(context, bytes));
+        self.progress.count();
+        Poll::Ready(written)
+    }
+}
+
+/// The routes, as one connection calls them.
+struct Calls {
+    app: Router,
+    progress: Arc<Progress>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Calls {
+    type Response = Response<Answer>;
+    type Error = Infallible;
+    type Future = Call;
+
+    fn call(&self, request: Request<Incoming>) -> Call {
+        self.progress.set(BUSY);
+        let answer = tower::Service::call(&mut self.app.clone(), request);
+        Call { answer, progress: Arc::clone(&self.progress) }
+    }
+}
+
+/// An answer on its way.
+struct Call {
+    answer: RouteFuture<Infallible>,
+    progress: Arc<Progress>,
+}
+
+impl Future for Call {
+    type Output = Result<Response<Answer>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(Pin::new(&mut self.answer).poll(context))?;
+        let progress = Arc::clone(&self.progress);
+        Poll::Ready(Ok(response.map(|body| Answer { body, progress })))
+    }
+}
+
+/// The body of an answer. When it is gone, the connection waits for the next request.
+struct Answer {
+    body: Body,
+    progress: Arc<Progress>,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.progress.set(IDLE);
+    }
+}

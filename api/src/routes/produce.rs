@@ -1,0 +1,507 @@
+//! Produce: records as JSON, one record as a body, stored batches.
+//!
+//! ```text
+//!   body ─ read, bounded ─ checked, all of it ─ Broker::produce ─ tickets ─ answer
+//!                          (422, nothing written)  (all parts or none)  (503/504 partial-write at worst)
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Deserialize;
+use tidegate_cluster::{Acks, Appended, Broker, Error, Payload, Topic};
+use tidegate_types::batch::{BatchRules, StoredBatch};
+use tidegate_types::limits::BATCH_HEADER_BYTES;
+use tidegate_types::record::Record;
+use tidegate_types::{BatchError, Encoding, ErrorCode, Limits, PartitionIndex, RecordBatch};
+use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{on_own_thread, partition_of, require_partition, unpacking};
+use crate::dto::collect::{Collected, Collector, Placement, Rules, accepted_timestamps, problem, too_large};
+use crate::dto::envelope::{ProduceRequest, Strictness, read_envelope};
+use crate::dto::offsets::within;
+use crate::dto::problems::ProduceProblems;
+use crate::dto::produced::{self, BatchesResponse, ProduceResponse, durability};
+use crate::dto::raw::{self, RawRecord};
+use crate::error::ApiError;
+use crate::extract::{Handling, IgnoredFields, PartitionPath, Query, TopicPath, content_type, read_body, require_json};
+use crate::state::ApiState;
+
+/// The media type of stored batches.
+pub(crate) const BATCHES: &str = "application/vnd.tidegate.batches";
+/// What is read on the spot; a larger body has a thread of its own, since reading it takes longer than others should wait.
+const INLINE_BYTES: usize = 256 << 10;
+/// How long a produce waits for its acknowledgement, unless it says.
+const TIMEOUT_MS_DEFAULT: u64 = 30_000;
+
+/// Headers that promise what this version does not keep. Ignoring them would let a client repeat a call that is then written twice.
+const NOT_YET: [HeaderName; 5] = [
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("producer-id"),
+    HeaderName::from_static("producer-epoch"),
+    HeaderName::from_static("producer-seq"),
+    HeaderName::from_static("transaction-id"),
+];
+
+pub(crate) fn router() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(produce_records))
+        .routes(routes!(produce_to_partition))
+        .routes(routes!(produce_raw))
+        .routes(routes!(produce_batches))
+}
+
+/// When a produce is answered, and how long that may take.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+pub(crate) struct ProduceQuery {
+    /// What to wait for: `all` (if left out) for the durability that the topic promises, `leader` for its leader's write, `none` for nothing.
+    #[param(inline, nullable = false)]
+    pub(crate) acks: Option<AcksName>,
+    /// How long to wait for it, in ms.
+    #[param(nullable = false, minimum = 1, maximum = 120_000, default = 30_000)]
+    pub(crate) timeout_ms: Option<u64>,
+}
+
+/// When and where a single record is written.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+pub(crate) struct ProduceRawQuery {
+    /// The partition; left out: by the key.
+    #[param(nullable = false)]
+    partition: Option<u32>,
+    /// What to wait for: `all` (if left out) for the durability that the topic promises, `leader` for its leader's write, `none` for nothing.
+    #[param(inline, nullable = false)]
+    acks: Option<AcksName>,
+    /// How long to wait for it, in ms.
+    #[param(nullable = false, minimum = 1, maximum = 120_000, default = 30_000)]
+    timeout_ms: Option<u64>,
+}
+
+/// What a produce waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AcksName {
+    /// The durability that the topic promises.
+    #[default]
+    All,
+    /// The leader's write.
+    Leader,
+    /// Nothing.
+    None,
+}
+
+/// Any bytes.
+#[derive(Debug, ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(crate) struct RawBytes(#[expect(dead_code, reason = "it is a schema")] Vec<u8>);
+
+/// What is waited for, and how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waiting {
+    pub(crate) acks: Acks,
+    pub(crate) timeout: Duration,
+}
+
+impl Waiting {
+    /// From the query.
+    ///
+    /// # Errors
+    /// 422 `validation-failed` if the timeout is out of range.
+    pub(crate) fn new(acks: Option<AcksName>, timeout_ms: Option<u64>, limits: &Limits) -> Result<Self, ApiError> {
+        let timeout_ms = timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT.min(limits.produce_timeout_ms));
+        within("?timeout_ms", timeout_ms, 1, limits.produce_timeout_ms)?;
+        let acks = match acks.unwrap_or_default() {
+            AcksName::All => Acks::All,
+            AcksName::Leader => Acks::Leader,
+            AcksName::None => Acks::None,
+        };
+        Ok(Self { acks, timeout: Duration::from_millis(timeout_ms) })
+    }
+
+    /// 200, or 202 if nothing was waited for.
+    pub(crate) fn status(self) -> StatusCode {
+        if self.acks == Acks::None { StatusCode::ACCEPTED } else { StatusCode::OK }
+    }
+}
+
+/// Produce records
+///
+/// Writes all records or none. Where the records of one request go is decided by each record's `partition`, else by its key; records
+/// without either stay together. Not to be repeated blindly: a repeated call writes again.
+#[utoipa::path(
+    post, path = "/v1/topics/{topic}/records", operation_id = "produceRecords", tag = "records", params(TopicPath, ProduceQuery),
+    request_body(content = ProduceRequest, content_type = "application/json"),
+    responses(
+        (status = 200, description = "All records are written, as safely as `durability` says", body = ProduceResponse),
+        (status = 202, description = "With `acks=none`: all records will be written, unless something fails", body = ProduceResponse),
+        ProduceProblems
+    )
+)]
+async fn produce_records(
+    State(state): State<ApiState>,
+    path: TopicPath,
+    Query(query): Query<ProduceQuery>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let topic = state.broker()?.topic(path.topic.as_str())?;
+    produce_json(&state, topic, None, &query, request).await
+}
+
+/// Produce records to a partition
+///
+/// As `produceRecords`, with the partition in the path.
+#[utoipa::path(
+    post, path = "/v1/topics/{topic}/partitions/{partition}/records", operation_id = "produceToPartition", tag = "records",
+    params(PartitionPath, ProduceQuery),
+    request_body(content = ProduceRequest, content_type = "application/json"),
+    responses(
+        (status = 200, description = "All records are written, as safely as `durability` says", body = ProduceResponse),
+        (status = 202, description = "With `acks=none`: all records will be written, unless something fails", body = ProduceResponse),
+        ProduceProblems
+    )
+)]
+async fn produce_to_partition(
+    State(state): State<ApiState>,
+    path: PartitionPath,
+    Query(query): Query<ProduceQuery>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let topic = partition_of(state.broker()?, path.topic.as_str(), path.partition)?;
+    produce_json(&state, topic, Some(path.partition), &query, request).await
+}
+
+async fn produce_json(
+    state: &ApiState,
+    topic: Arc<Topic>,
+    partition: Option<PartitionIndex>,
+    query: &ProduceQuery,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let waiting = Waiting::new(query.acks, query.timeout_ms, state.limits())?;
+    let (parts, body) = request.into_parts();
+    refuse_promises(&parts.headers)?;
+    require_json(&parts.headers)?;
+    let handling = Handling::of(&parts.headers);
+    let (body, _permit) = read_body(state, &parts.headers, body).await?;
+    let (collected, ignored) = if body.len() <= INLINE_BYTES {
+        collect(state, &topic, partition, &body, handling)?
+    } else {
+        let (state, topic) = (state.clone(), Arc::clone(&topic));
+        on_own_thread(move || collect(&state, &topic, partition, &body, handling)).await?
+    };
+    let answer = write_records(state.broker()?, &topic, collected, waiting).await?;
+    Ok((ignored, answer).into_response())
+}
+
+/// Reads and checks an envelope.
+fn collect(
+    state: &ApiState,
+    topic: &Topic,
+    partition: Option<PartitionIndex>,
+    body: &[u8],
+    handling: Handling,
+) -> Result<(Collected, IgnoredFields), ApiError> {
+    let broker = state.broker()?;
+    let text = utf8(body)?;
+    let limits = state.limits();
+    let rules = Rules { topic, partition, limits, now: broker.now(), body_bytes: body.len(), is_alone: false };
+    let mut collector = Collector::new(rules, |key: Option<&[u8]>| broker.partition_for(topic, key));
+    let mut strictness = Strictness::new(handling);
+    read_envelope(text, limits.json_depth, &mut strictness, |index, draft| collector.push(index, draft))
+        .map_err(|error| problem(error, text, &rules))?;
+    Ok((collector.finish()?, strictness.into_ignored()))
+}
+
+/// JSON is UTF-8.
+pub(crate) fn utf8(body: &[u8]) -> Result<&str, ApiError> {
+    std::str::from_utf8(body).map_err(|error| ApiError::malformed_body(format!("it is no UTF-8 from byte {} on", error.valid_up_to())))
+}
+
+/// Refuses what asks for exactly-once, which this version cannot give.
+pub(crate) fn refuse_promises(headers: &HeaderMap) -> Result<(), ApiError> {
+    match NOT_YET.iter().find(|name| headers.contains_key(*name)) {
+        Some(name) => Err(ApiError::malformed_header(name.as_str(), "this version does not keep what it asks for")),
+        None => Ok(()),
+    }
+}
+
+/// Writes what was collected and says where it went.
+async fn write_records(broker: &Broker, topic: &Topic, collected: Collected, waiting: Waiting) -> Result<Response, ApiError> {
+    let Collected { parts, placements } = collected;
+    let parts = parts.into_iter().map(|(partition, set)| (partition, Payload::Records(set))).collect();
+    let written = write(broker, topic, parts, waiting).await.map_err(|error| refused(error, &placements))?;
+    let body = match written {
+        None => produced::body(&[], &[], durability(waiting.acks, [])),
+        Some(outcomes) => {
+            let appended = all_appended(&placements, outcomes)?;
+            let durability = durability(waiting.acks, appended.iter().map(|(_, appended)| appended));
+            produced::body(&placements, &appended, durability)
+        }
+    };
+    Ok((waiting.status(), [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+}
+
+/// What became of each part.
+pub(crate) type Outcomes = Vec<(PartitionIndex, Result<Appended, Error>)>;
+
+/// Where each part went, if all of them were written.
+pub(crate) fn all_appended(placements: &[Placement], outcomes: Outcomes) -> Result<Vec<(PartitionIndex, Appended)>, ApiError> {
+    if outcomes.iter().any(|(_, outcome)| outcome.is_err()) {
+        return Err(produced::failure(placements, &outcomes));
+    }
+    Ok(outcomes.into_iter().filter_map(|(partition, outcome)| Some((partition, outcome.ok()?))).collect())
+}
+
+/// Hands all parts to the broker and waits for what they asked for; `None` if that is nothing.
+///
+/// # Errors
+/// Nothing was written: the broker admits all parts or none. What goes wrong later is in the outcomes.
+pub(crate) async fn write(
+    broker: &Broker,
+    topic: &Topic,
+    parts: Vec<(PartitionIndex, Payload)>,
+    waiting: Waiting,
+) -> Result<Option<Outcomes>, Error> {
+    let deadline = Instant::now() + waiting.timeout;
+    let partitions: Vec<PartitionIndex> = parts.iter().map(|(partition, _)| *partition).collect();
+    let tickets = broker.produce(topic, parts, waiting.acks)?;
+    if waiting.acks == Acks::None {
+        tickets.into_iter().for_each(tidegate_cluster::Ticket::detach);
+        return Ok(None);
+    }
+    // They run side by side whatever the order they are waited for in, and share the deadline.
+    let mut outcomes = Vec::with_capacity(partitions.len());
+    for (partition, ticket) in partitions.into_iter().zip(tickets) {
+        outcomes.push((partition, ticket.wait(deadline.saturating_duration_since(Instant::now())).await));
+    }
+    Ok(Some(outcomes))
+}
+
+/// What the broker refused, told in the places of the request.
+pub(crate) fn refused(error: Error, placements: &[Placement]) -> ApiError {
+    match error {
+        Error::RecordRejected { part, index, reason } => {
+            let index = Collected::request_index(placements, part, index);
+            Error::RecordRejected { part, index, reason }.into()
+        }
+        Error::RecordTooLarge { part, actual, limit } => {
+            let records = placements.iter().filter(|placement| placement.part == part).count();
+            // One record is to blame by itself; of many none is, and they may be sent in several requests.
+            let index = (records == 1).then(|| Collected::request_index(placements, part, 0));
+            too_large(index, actual, limit)
+        }
+        other => other.into(),
+    }
+}
+
+/// Produce one record as it is
+///
+/// The body is the record's value, whatever it is. Its key, timestamp and headers come in the headers `Record-Key` or
+/// `Record-Key-Base64`, `Record-Timestamp`, and `Record-Header-<name>`; its content type is kept.
+#[utoipa::path(
+    post, path = "/v1/topics/{topic}/raw", operation_id = "produceRaw", tag = "records",
+    params(
+        TopicPath, ProduceRawQuery,
+        ("Record-Key" = Option<String>, Header, description = "The key, in visible ASCII", nullable = false),
+        ("Record-Key-Base64" = Option<String>, Header, description = "The key, as base64", nullable = false),
+        ("Record-Timestamp" = Option<i64>, Header, description = "Milliseconds since 1970-01-01 UTC", nullable = false, minimum = 0),
+        ("Record-Partition" = Option<u32>, Header, description = "The partition", nullable = false),
+    ),
+    request_body(content = RawBytes, content_type = "application/octet-stream", description = "The value"),
+    responses(
+        (status = 200, description = "The record is written, as safely as `durability` says", body = ProduceResponse),
+        (status = 202, description = "With `acks=none`: the record will be written, unless something fails", body = ProduceResponse),
+        ProduceProblems
+    )
+)]
+async fn produce_raw(
+    State(state): State<ApiState>,
+    path: TopicPath,
+    Query(query): Query<ProduceRawQuery>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let limits = state.limits();
+    let waiting = Waiting::new(query.acks, query.timeout_ms, limits)?;
+    let (parts, body) = request.into_parts();
+    refuse_promises(&parts.headers)?;
+    let record = RawRecord::read(&parts.headers, query.partition)?;
+    let broker = state.broker()?;
+    let topic = broker.topic(path.topic.as_str())?;
+    if let Some(partition) = record.partition {
+        require_partition(&topic, PartitionIndex::new(partition))?;
+    }
+    let (value, _permit) = read_body(&state, &parts.headers, body).await?;
+    let least = BATCH_HEADER_BYTES + value.len();
+    if least > topic.config.batch_bytes_max {
+        return Err(too_large(None, least, topic.config.batch_bytes_max)); // Before it is looked at: that takes its time.
+    }
+    let encoding = if value.len() <= INLINE_BYTES {
+        raw::encoding(&parts.headers, &value, limits.json_depth)?
+    } else {
+        let (headers, value, json_depth) = (parts.headers.clone(), value.clone(), limits.json_depth);
+        on_own_thread(move || raw::encoding(&headers, &value, json_depth)).await?
+    };
+    let rules = Rules { topic: &topic, partition: None, limits, now: broker.now(), body_bytes: value.len(), is_alone: true };
+    let mut collector = Collector::new(rules, |key: Option<&[u8]>| broker.partition_for(&topic, key));
+    collector.push_only(record.plain(encoding, &value)).map_err(|error| problem(error, "", &rules))?;
+    write_records(broker, &topic, collector.finish()?, waiting).await
+}
+
+/// Produce stored batches
+///
+/// Record batches of version 2, back to back, as `fetchBatches` gives them. Each is walked to its last byte before anything is written;
+/// then all are, or none, with new offsets.
+#[utoipa::path(
+    post, path = "/v1/topics/{topic}/partitions/{partition}/batches", operation_id = "produceBatches", tag = "records",
+    params(PartitionPath, ProduceQuery),
+    request_body(content = RawBytes, content_type = "application/vnd.tidegate.batches", description = "The batches"),
+    responses(
+        (status = 200, description = "All batches are written, as safely as `durability` says", body = BatchesResponse),
+        (status = 202, description = "With `acks=none`: all batches will be written, unless something fails", body = BatchesResponse),
+        ProduceProblems
+    )
+)]
+async fn produce_batches(
+    State(state): State<ApiState>,
+    path: PartitionPath,
+    Query(query): Query<ProduceQuery>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let waiting = Waiting::new(query.acks, query.timeout_ms, state.limits())?;
+    let topic = partition_of(state.broker()?, path.topic.as_str(), path.partition)?;
+    let (parts, body) = request.into_parts();
+    refuse_promises(&parts.headers)?;
+    if content_type(&parts.headers)?.as_deref() != Some(BATCHES) {
+        return Err(ApiError::new(ErrorCode::UnsupportedMediaType, format!("this path takes {BATCHES}")).with("supported", vec![BATCHES]));
+    }
+    let (body, _permit) = read_body(&state, &parts.headers, body).await?;
+    let walked = {
+        let (walking, topic) = (state.clone(), Arc::clone(&topic));
+        let walk = move |body: &Bytes| walk_batches(&walking, &topic, body);
+        if is_packed(&body) {
+            unpacking(&state, move || walk(&body)).await?
+        } else if body.len() <= INLINE_BYTES {
+            walk(&body)?
+        } else {
+            on_own_thread(move || walk(&body)).await?
+        }
+    };
+    let outcomes = write(state.broker()?, &topic, vec![(path.partition, Payload::Batches(walked))], waiting).await?;
+    let appended = match outcomes.and_then(|mut outcomes| outcomes.pop()) {
+        Some((_, outcome)) => Some(outcome?),
+        None => None,
+    };
+    let answer = BatchesResponse {
+        base_offset: appended.map(|appended| appended.base_offset.get()),
+        last_offset: appended.map(|appended| appended.last_offset.get()),
+        durability: durability(waiting.acks, &appended),
+    };
+    Ok((waiting.status(), axum::Json(answer)).into_response())
+}
+
+/// Whether a batch in `body` has to be unpacked, which can take long however small it is.
+pub(crate) fn is_packed(body: &Bytes) -> bool {
+    tidegate_types::StoredBatches::new(body.clone()).flatten().any(|batch| batch.header.codec() != tidegate_types::Codec::None)
+}
+
+/// Walks all batches of a body (D16).
+fn walk_batches(state: &ApiState, topic: &Topic, body: &Bytes) -> Result<Vec<RecordBatch>, ApiError> {
+    let limits = state.limits();
+    let rules = BatchRules {
+        limits,
+        max_batch_bytes: topic.config.batch_bytes_max,
+        key_required: topic.config.cleanup_policy.compact,
+        timestamps: accepted_timestamps(&topic.config, state.broker()?.now()),
+    };
+    let mut rest = body.clone();
+    let (mut batches, mut unpacked) = (Vec::new(), 0_usize);
+    while !rest.is_empty() {
+        if batches.len() >= limits.records_per_request {
+            let detail = format!("a request has at most {} batches", limits.records_per_request);
+            return Err(ApiError::invalid("", "too-many", detail).with("limit", limits.records_per_request));
+        }
+        let stored = StoredBatch::parse(&rest).map_err(|error| refused_batch(error, batches.len()))?;
+        rest = rest.slice(stored.bytes().len()..);
+        let check = |record: &Record<'_>| {
+            unpacked += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + record.headers.encoded_len();
+            check_encoding(record, limits.json_depth)
+        };
+        let batch = RecordBatch::validate(&stored, &rules, check).map_err(|error| refused_batch(error, batches.len()))?;
+        batches.push(batch);
+        if unpacked > limits.body_bytes {
+            // As any other body, however it was packed.
+            let detail = format!("the batches unpack to more than {} bytes", limits.body_bytes);
+            return Err(ApiError::new(ErrorCode::BodyTooLarge, detail).with("limit", limits.body_bytes));
+        }
+    }
+    if batches.is_empty() {
+        return Err(ApiError::new(ErrorCode::CorruptBatch, "at least one batch is needed"));
+    }
+    Ok(batches)
+}
+
+/// What is marked as JSON must be JSON.
+fn check_encoding(record: &Record<'_>, json_depth: usize) -> Result<(), &'static str> {
+    match (record.encoding, record.value) {
+        (Encoding::Json, Some(value)) => raw::check_json(value, json_depth),
+        _ => Ok(()),
+    }
+}
+
+fn refused_batch(error: BatchError, batch: usize) -> ApiError {
+    ApiError::from(Error::Batch(error)).with("batch", batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A promise: a produce waits for what it asked for, within the bounds, and says by its status if that was nothing.
+    #[test]
+    fn waiting_is_bounded() {
+        let limits = Limits::default();
+        let waiting = Waiting::new(None, None, &limits).unwrap();
+        assert_eq!((waiting.acks, waiting.timeout, waiting.status()), (Acks::All, Duration::from_secs(30), StatusCode::OK));
+        let none = Waiting::new(Some(AcksName::None), Some(1), &limits).unwrap();
+        assert_eq!((none.acks, none.status()), (Acks::None, StatusCode::ACCEPTED));
+        for out_of_range in [0, limits.produce_timeout_ms + 1] {
+            let error = Waiting::new(None, Some(out_of_range), &limits).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::ValidationFailed);
+        }
+        let short = Limits { produce_timeout_ms: 5, ..limits };
+        assert_eq!(Waiting::new(None, None, &short).unwrap().timeout, Duration::from_millis(5));
+    }
+
+    /// A promise: who asks for exactly-once is told that there is none, rather than being written twice.
+    #[test]
+    fn promises_that_are_not_kept_are_refused() {
+        assert!(refuse_promises(&HeaderMap::new()).is_ok());
+        for name in NOT_YET {
+            let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("x"))]);
+            assert_eq!(refuse_promises(&headers).unwrap_err().code(), ErrorCode::MalformedHeader, "{name}");
+        }
+    }
+
+    /// A promise: what the broker refuses is told in the places of the request.
+    #[test]
+    fn refusals_are_told_in_the_requests_places() {
+        let placements = [0, 1, 0, 1, 1].map(|part| Placement { part, timestamp: 0 });
+        let error = refused(Error::RecordRejected { part: 1, index: 2, reason: "x" }, &placements);
+        assert_eq!(error.extras()["errors"][0]["index"], 4);
+        let many = refused(Error::RecordTooLarge { part: 0, actual: 9, limit: 8 }, &placements);
+        assert_eq!((many.extras().get("index"), &many.extras()["limit"]), (None, &8.into()));
+        let one = refused(Error::RecordTooLarge { part: 0, actual: 9, limit: 8 }, &placements[..2]);
+        assert_eq!(one.extras()["index"], 0);
+    }
+}

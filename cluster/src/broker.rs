@@ -1,0 +1,250 @@
+//! The one door of this floor: whoever wants a topic, a record or an offset asks the [`Broker`].
+
+mod fetch;
+mod partitions;
+mod produce;
+mod request;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_storage::{DiskPool, Store};
+use tidegate_types::{Clock, Limits, NodeId, Timestamp};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::partitions::Partitions;
+use crate::Admission;
+use crate::error::Error;
+use crate::metadata::command::{Command, Outcome, Refusal};
+use crate::metadata::image::{Node, Published, Topic};
+use crate::metadata::quorum::{MetadataQuorum, QuorumError};
+
+pub use self::request::{
+    Acks, Appended, ClusterDescription, EnsureOutcome, FetchRequest, Fetched, NewTopic, NodeDescription, OffsetQuestion, OffsetReset,
+    Offsets, PartitionDescription, Payload, Position, Ticket, TopicChange, TopicDescription,
+};
+
+/// What the broker needs to know of its node.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// Its own id.
+    pub node_id: NodeId,
+    /// Bounds.
+    pub limits: Limits,
+    /// Partitions of a topic that does not say (`num.partitions`).
+    pub default_partitions: u32,
+    /// Where clients reach it, `host:port`.
+    pub client_address: String,
+    /// Its rack, if it has one.
+    pub rack: Option<String>,
+    /// Threads that write and sync.
+    pub disk_threads: usize,
+    /// Logs that are opened (read and checked) at a time (`num.recovery.threads.per.data.dir`).
+    pub recovery_threads: usize,
+}
+
+/// What the broker is put together from. It owns none of it alone, but nobody else writes to the store while it runs.
+#[derive(Debug)]
+pub struct BrokerParts {
+    /// What it needs to know.
+    pub config: BrokerConfig,
+    /// The data directory.
+    pub store: Arc<Store>,
+    /// The metadata.
+    pub quorum: Arc<dyn MetadataQuorum>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The door. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: BrokerConfig,
+    store: Arc<Store>,
+    quorum: Arc<dyn MetadataQuorum>,
+    clock: Arc<dyn Clock>,
+    metadata: watch::Receiver<Published>,
+    partitions: Partitions,
+    in_flight: Admission,
+    /// Cancelled when the node begins to stop: whoever waits for records gets what there is.
+    draining: CancellationToken,
+    /// Ends the background tasks, after the last write.
+    stopped: CancellationToken,
+    background: TaskTracker,
+}
+
+/// How often the recovery points are written down.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Broker {
+    /// Registers the node, opens every partition that it has (each is read and checked), and takes calls from then on.
+    ///
+    /// # Errors
+    /// The quorum's, or the data directory's. A damaged log stops only its own partition.
+    pub async fn start(parts: BrokerParts) -> Result<Self, Error> {
+        let BrokerParts { config, store, quorum, clock } = parts;
+        let disk = DiskPool::new(config.disk_threads).map_err(|source| tidegate_storage::Error::Io {
+            action: "start disk threads for",
+            path: store.root().to_owned(),
+            source,
+        })?;
+        let metadata = quorum.watch();
+        let partitions = Partitions::new(Arc::clone(&store), Arc::new(disk), Arc::clone(&clock), &config);
+        let in_flight = Admission::new("bytes of requests under way on the node", config.limits.in_flight_bytes);
+        let (draining, stopped, background) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let broker = Self {
+            inner: Arc::new(Inner { config, store, quorum, clock, metadata, partitions, in_flight, draining, stopped, background }),
+        };
+        broker.register().await?;
+        let published = broker.metadata();
+        if let Some(cluster_id) = published.image.cluster_id {
+            broker.inner.store.join_cluster(cluster_id)?;
+        }
+        broker.inner.partitions.warn_of_strays(&published.image)?;
+        broker.inner.partitions.follow(&published).await;
+        broker.spawn(Self::follow_metadata);
+        broker.spawn(Self::write_checkpoints);
+        Ok(broker)
+    }
+
+    /// Refuses new appends, answers who waits, finishes what is admitted, syncs and closes every log.
+    pub async fn stop(&self) {
+        self.drain();
+        let inner = &self.inner;
+        inner.stopped.cancel();
+        inner.background.close();
+        inner.background.wait().await;
+        let synced = inner.partitions.close_all().await;
+        if let Err(error) = inner.store.write_recovery_points(&synced) {
+            tracing::warn!(%error, "the recovery points were not written; the next start reads more than it need");
+        }
+    }
+
+    /// Begins to stop: new calls are refused, whoever waits for records gets what there is. What is admitted goes on.
+    pub fn drain(&self) {
+        self.inner.draining.cancel();
+    }
+
+    /// Whether it has begun to stop.
+    pub fn is_draining(&self) -> bool {
+        self.inner.draining.is_cancelled()
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &BrokerConfig {
+        &self.inner.config
+    }
+
+    /// The bound on bytes of requests under way on this node: taken before a body is read.
+    pub fn in_flight(&self) -> &Admission {
+        &self.inner.in_flight
+    }
+
+    /// The wall clock, for records that bring no timestamp.
+    pub fn now(&self) -> Timestamp {
+        self.inner.clock.wall()
+    }
+
+    /// The metadata as it is now.
+    pub fn metadata(&self) -> Published {
+        self.inner.metadata.borrow().clone()
+    }
+
+    /// Partitions of this node that could not be opened, each with the reason: for the node's health.
+    pub fn failed_partitions(&self) -> Vec<(String, String)> {
+        self.inner.partitions.failed()
+    }
+
+    /// Looks a topic up.
+    ///
+    /// # Errors
+    /// [`Error::TopicNotFound`].
+    pub fn topic(&self, name: &str) -> Result<Arc<Topic>, Error> {
+        self.inner.metadata.borrow().image.topic(name).cloned().ok_or_else(|| Error::TopicNotFound(name.to_owned()))
+    }
+
+    /// The cluster at a glance.
+    pub fn describe_cluster(&self) -> ClusterDescription {
+        let (published, membership) = (self.metadata(), self.inner.quorum.membership());
+        let partitions = || published.image.topics.values().flat_map(|topic| &topic.partitions);
+        let describe = |node: &Node| NodeDescription { is_voter: membership.voters.contains(&node.node_id), node: node.clone() };
+        let nodes = published.image.nodes.values().map(describe).collect();
+        ClusterDescription {
+            controller: self.inner.quorum.metrics().leader,
+            nodes,
+            voters: membership.voters,
+            offline_partitions: partitions().filter(|partition| partition.leader.is_none()).count(),
+            under_replicated_partitions: partitions().filter(|partition| partition.in_sync.len() < partition.replicas.len()).count(),
+            published,
+        }
+    }
+
+    async fn register(&self) -> Result<(), Error> {
+        let config = &self.inner.config;
+        let command = Command::RegisterNode {
+            node_id: config.node_id,
+            client_address: config.client_address.clone(),
+            peer_address: None,
+            rack: config.rack.clone(),
+            directory_id: self.inner.store.identity().directory_id,
+        };
+        match self.propose(command).await? {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(Error::Internal(format!("the node was not registered: {refusal}"))),
+        }
+    }
+
+    /// Proposes a command; gives the version from which it holds, or the state's refusal.
+    async fn propose(&self, command: Command) -> Result<Result<u64, Refusal>, Error> {
+        match self.inner.quorum.propose(command).await {
+            Ok(Outcome::Done { version }) => Ok(Ok(version)),
+            Ok(Outcome::Refused(refusal)) => Ok(Err(refusal)),
+            Err(error) => Err(quorum_error(&error)),
+        }
+    }
+
+    fn spawn<F>(&self, task: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stopped = self.inner.stopped.clone();
+        let run = task(self.clone());
+        self.inner.background.spawn(async move { stopped.run_until_cancelled(run).await });
+    }
+
+    /// Opens and closes partitions as the metadata says.
+    async fn follow_metadata(self) {
+        let mut metadata = self.inner.metadata.clone();
+        while metadata.changed().await.is_ok() {
+            let published = metadata.borrow_and_update().clone();
+            self.inner.partitions.follow(&published).await;
+        }
+    }
+
+    /// Notes now and then up to where logs are synced.
+    async fn write_checkpoints(self) {
+        let mut tick = tokio::time::interval(CHECKPOINT_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut written = BTreeMap::new();
+        loop {
+            tick.tick().await;
+            written = self.inner.partitions.write_checkpoint(written).await;
+        }
+    }
+}
+
+fn quorum_error(error: &QuorumError) -> Error {
+    Error::Quorum(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Fetch: find the start, wait until there is something below the high watermark, read it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_storage::{LogReader, ReadMode, ReadOutcome};
+use tidegate_types::{Offset, PartitionIndex, Timestamp};
+use tokio::time::Instant;
+
+use super::{Broker, FetchRequest, Fetched, OffsetQuestion, OffsetReset, Offsets, Position};
+use crate::error::{Error, RangeReason};
+use crate::metadata::image::Topic;
+use crate::partition::Partition;
+
+impl Broker {
+    /// Reads stored batches; waits for them if asked to.
+    ///
+    /// # Errors
+    /// [`Error::PartitionNotFound`], [`Error::OffsetOutOfRange`], [`Error::NotLeader`], [`Error::LeaderUnavailable`], or the disk's.
+    pub async fn fetch(&self, request: FetchRequest) -> Result<Fetched, Error> {
+        let partition = self.partition(&request.topic, request.partition)?;
+        let start = self.resolve(&partition, request.position, request.reset).await?;
+        let deadline = Instant::now() + request.max_wait;
+        self.wait_for_bytes(&partition, start, request.min_bytes, deadline).await?;
+        let marks = partition.marks();
+        let reader = partition.reader();
+        let room = usize::try_from(reader.bytes_from(start)).unwrap_or(usize::MAX).min(request.max_bytes);
+        let has_records = start < marks.high_watermark;
+        let mut permit = self.inner.in_flight.admit(if has_records { room } else { 0 })?;
+        let (batches, next_offset) =
+            if has_records { read(reader, start, marks.high_watermark, request.max_bytes).await? } else { (Bytes::new(), start) };
+        // One batch is given even if it is larger than what was asked for.
+        permit.grow(batches.len().saturating_sub(permit.amount()))?;
+        Ok(Fetched {
+            start,
+            batches,
+            next_offset,
+            high_watermark: marks.high_watermark,
+            log_start: reader.log_start(),
+            leader_epoch: partition.epoch(),
+            permit: Arc::new(permit),
+        })
+    }
+
+    /// A partition's offsets, with the answer to `question`.
+    ///
+    /// # Errors
+    /// As [`Broker::fetch`].
+    pub async fn offsets(&self, topic: &Topic, partition: PartitionIndex, question: Option<OffsetQuestion>) -> Result<Offsets, Error> {
+        let partition = self.partition(topic, partition)?;
+        let latest = partition.marks().high_watermark;
+        let earliest = partition.reader().log_start();
+        let answer = match question {
+            None => None,
+            Some(OffsetQuestion::Earliest) => Some((earliest, None)),
+            Some(OffsetQuestion::Latest) => Some((latest, None)),
+            Some(OffsetQuestion::MaxTimestamp) => search(&partition, move |reader| reader.find_max_timestamp(latest)).await?,
+            Some(OffsetQuestion::Timestamp(millis)) => find_timestamp(&partition, millis, latest).await?,
+        };
+        Ok(Offsets { earliest, latest, last_stable: latest, leader_epoch: partition.epoch(), answer })
+    }
+
+    /// The offset that a position means now.
+    async fn resolve(&self, partition: &Partition, position: Position, reset: OffsetReset) -> Result<Offset, Error> {
+        let (marks, log_start) = (partition.marks(), partition.reader().log_start());
+        match position {
+            Position::Earliest => Ok(log_start),
+            Position::Latest => Ok(marks.high_watermark),
+            Position::Tail(count) => Ok(marks.high_watermark.saturating_sub(count).max(log_start)),
+            Position::Timestamp(millis) => from_timestamp(partition, millis, marks.high_watermark).await,
+            Position::Offset(requested) => {
+                let reason = match Offset::new(requested) {
+                    Some(offset) if offset < log_start => RangeReason::Trimmed,
+                    Some(offset) if offset <= marks.log_end => return Ok(offset),
+                    _ => RangeReason::Future,
+                };
+                match reset {
+                    OffsetReset::Earliest => Ok(log_start),
+                    OffsetReset::Latest => Ok(marks.high_watermark),
+                    OffsetReset::Duration(age) => {
+                        let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+                        from_timestamp(partition, self.now().millis().saturating_sub(age_ms), marks.high_watermark).await
+                    }
+                    OffsetReset::Error => {
+                        Err(Error::OffsetOutOfRange { requested, earliest: log_start, latest: marks.high_watermark, reason })
+                    }
+                }
+            }
+        }
+    }
+
+    /// Why a partition has ended under a call that waited for it.
+    fn gone(&self, partition: &Partition) -> Error {
+        match self.topic(partition.id().topic.as_str()) {
+            Ok(_) => Error::LeaderUnavailable,
+            Err(deleted) => deleted,
+        }
+    }
+
+    /// Waits until at least `min_bytes` can be read from `start`, the deadline passes, or the node begins to stop.
+    async fn wait_for_bytes(&self, partition: &Partition, start: Offset, min_bytes: usize, deadline: Instant) -> Result<(), Error> {
+        let mut marks = partition.watch();
+        loop {
+            let high_watermark = marks.borrow_and_update().high_watermark;
+            let available = if start < high_watermark { partition.reader().bytes_from(start) } else { 0 };
+            if available > 0 && available >= min_bytes as u64 || Instant::now() >= deadline {
+                return Ok(());
+            }
+            tokio::select! {
+                moved = marks.changed() => moved.map_err(|_| self.gone(partition))?,
+                () = tokio::time::sleep_until(deadline) => return Ok(()),
+                () = self.inner.draining.cancelled() => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Reads what the page cache holds at once; what has to come from the disk is read on another thread.
+async fn read(reader: &LogReader, start: Offset, upper: Offset, max_bytes: usize) -> Result<(Bytes, Offset), Error> {
+    if let ReadOutcome::Batches { bytes, next_offset } = reader.read(start, upper, max_bytes, ReadMode::Cached)? {
+        return Ok((bytes, next_offset));
+    }
+    metrics::counter!("tidegate_cold_reads_total").increment(1);
+    let reader = reader.clone();
+    match blocking(move || reader.read(start, upper, max_bytes, ReadMode::Blocking)).await? {
+        ReadOutcome::Batches { bytes, next_offset } => Ok((bytes, next_offset)),
+        ReadOutcome::WouldBlock => Err(Error::Internal("a blocking read would not wait".to_owned())),
+    }
+}
+
+async fn from_timestamp(partition: &Partition, millis: i64, high_watermark: Offset) -> Result<Offset, Error> {
+    Ok(find_timestamp(partition, millis, high_watermark).await?.map_or(high_watermark, |(offset, _)| offset))
+}
+
+async fn find_timestamp(partition: &Partition, millis: i64, upper: Offset) -> Result<Option<(Offset, Option<Timestamp>)>, Error> {
+    search(partition, move |reader| reader.find_timestamp(Timestamp::from_millis(millis), upper)).await
+}
+
+type Found = Option<(Offset, Timestamp)>;
+
+/// A search through the log, on a thread that may wait for the disk.
+async fn search(
+    partition: &Partition,
+    find: impl FnOnce(&LogReader) -> Result<Found, tidegate_storage::Error> + Send + 'static,
+) -> Result<Option<(Offset, Option<Timestamp>)>, Error> {
+    let reader = partition.reader().clone();
+    let found = blocking(move || find(&reader)).await?;
+    Ok(found.map(|(offset, timestamp)| (offset, Some(timestamp))))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, tidegate_storage::Error> + Send + 'static) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(Error::Internal(format!("a read was cut off: {error}"))),
+    }
+}

@@ -1,0 +1,278 @@
+//! The partitions that this node has open, kept as the metadata says.
+//!
+//! Readers look them up in a map that is replaced as a whole. One follower at a time changes it; opening (which reads the log) and
+//! removing happen on threads that may block.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use arc_swap::ArcSwap;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tidegate_storage::{DiskPool, Store};
+use tidegate_types::{Clock, Limits, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
+use tokio::sync::{Mutex, watch};
+
+use super::BrokerConfig;
+use crate::error::Error;
+use crate::metadata::image::{MetadataImage, Published, Topic};
+use crate::partition::{Partition, Surroundings};
+
+/// A partition of this node.
+#[derive(Debug, Clone)]
+enum Slot {
+    Open(Arc<Partition>),
+    /// It could not be opened; the reason is every call's answer until the node is restarted.
+    Failed(Error),
+}
+
+#[derive(Debug)]
+struct OpenTopic {
+    topic: Arc<Topic>,
+    slots: HashMap<PartitionIndex, Slot>,
+    /// Counts records without a key.
+    keyless: AtomicU32,
+}
+
+type Open = HashMap<TopicId, Arc<OpenTopic>>;
+
+/// Records without a key that go to one partition before the next one is chosen: enough for a batch, few enough to spread.
+const STICKY_RECORDS: u32 = 256;
+
+#[derive(Debug)]
+pub(super) struct Partitions {
+    node_id: NodeId,
+    store: Arc<Store>,
+    surroundings: Surroundings,
+    limits: Limits,
+    recovery_threads: usize,
+    open: ArcSwap<Open>,
+    /// One follower at a time.
+    following: Mutex<()>,
+    followed: watch::Sender<u64>,
+}
+
+impl Partitions {
+    pub(super) fn new(store: Arc<Store>, disk: Arc<DiskPool>, clock: Arc<dyn Clock>, config: &BrokerConfig) -> Self {
+        Self {
+            node_id: config.node_id,
+            store,
+            surroundings: Surroundings { disk, clock },
+            limits: config.limits.clone(),
+            recovery_threads: config.recovery_threads.max(1),
+            open: ArcSwap::default(),
+            following: Mutex::new(()),
+            followed: watch::channel(0).0,
+        }
+    }
+
+    /// The open partition.
+    pub(super) fn get(&self, topic: &Topic, partition: PartitionIndex) -> Result<Arc<Partition>, Error> {
+        match self.open.load().get(&topic.id).and_then(|open| open.slots.get(&partition)) {
+            Some(Slot::Open(partition)) => Ok(Arc::clone(partition)),
+            Some(Slot::Failed(error)) => Err(error.clone()),
+            None => Err(Error::LeaderUnavailable),
+        }
+    }
+
+    /// A partition for a record without a key.
+    pub(super) fn sticky(&self, topic: &Topic) -> PartitionIndex {
+        let open = self.open.load();
+        let count = open.get(&topic.id).map_or(0, |open| open.keyless.fetch_add(1, Ordering::Relaxed));
+        PartitionIndex::new((count / STICKY_RECORDS) % topic.partition_count().max(1))
+    }
+
+    /// Waits until the map is what the metadata of `version` says.
+    pub(super) async fn opened(&self, version: u64) {
+        let mut followed = self.followed.subscribe();
+        // The sender lives as long as `self`.
+        let _ = followed.wait_for(|followed| *followed >= version).await;
+    }
+
+    /// Up to where each open log is synced.
+    pub(super) fn synced(&self) -> BTreeMap<TopicPartition, Offset> {
+        let open = self.open.load();
+        let points = open.values().flat_map(|open| open.slots.values()).filter_map(|slot| match slot {
+            Slot::Open(partition) => Some((partition.id().clone(), partition.marks().synced_end)),
+            Slot::Failed(_) => None,
+        });
+        points.collect()
+    }
+
+    /// Notes up to where each log is synced, unless that is what `written` says already. Gives what is noted now.
+    ///
+    /// Not while topics come and go: a note of a topic that was just removed would be held against the next one of its name.
+    pub(super) async fn write_checkpoint(&self, written: BTreeMap<TopicPartition, Offset>) -> BTreeMap<TopicPartition, Offset> {
+        let _one = self.following.lock().await;
+        let synced = self.synced();
+        if synced == written {
+            return written;
+        }
+        let (store, points) = (Arc::clone(&self.store), synced.clone());
+        match tokio::task::spawn_blocking(move || store.write_recovery_points(&points)).await {
+            Ok(Ok(())) => synced,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the recovery points were not written");
+                written
+            }
+            Err(_) => written,
+        }
+    }
+
+    /// Why a partition of the topic could not be opened, if one could not.
+    pub(super) fn first_failure(&self, topic: &Topic) -> Option<Error> {
+        let open = self.open.load();
+        open.get(&topic.id)?.slots.values().find_map(|slot| match slot {
+            Slot::Failed(error) => Some(error.clone()),
+            Slot::Open(_) => None,
+        })
+    }
+
+    /// The partitions that could not be opened, with the reason.
+    pub(super) fn failed(&self) -> Vec<(String, String)> {
+        let open = self.open.load();
+        let slots = open.values().flat_map(|open| open.slots.iter().map(|(index, slot)| (&open.topic.name, index, slot)));
+        let failed = slots.filter_map(|(name, index, slot)| match slot {
+            Slot::Failed(error) => Some((format!("{name}-{index}"), error.to_string())),
+            Slot::Open(_) => None,
+        });
+        failed.collect()
+    }
+
+    /// Warns of directories that the metadata does not know. They are left alone: whoever runs the node decides.
+    pub(super) fn warn_of_strays(&self, image: &MetadataImage) -> Result<(), Error> {
+        let is_known = |name: &str| {
+            let (topic, partition) = name.rsplit_once('-')?;
+            let partition = PartitionIndex::new(partition.parse().ok()?);
+            image.topic(topic)?.partition(partition)
+        };
+        self.store
+            .retain_recovery_points(|tp| image.topic(tp.topic.as_str()).is_some_and(|topic| topic.partition(tp.partition).is_some()))?;
+        for name in self.store.partition_directories()? {
+            if is_known(&name).is_none() {
+                tracing::warn!(directory = %name, "the metadata knows no such partition; the directory is left alone");
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the map what the metadata says: closes and removes what is gone, opens what is new, passes configs on.
+    pub(super) async fn follow(&self, published: &Published) {
+        let _one = self.following.lock().await;
+        let before = self.open.load_full();
+        let image = &published.image;
+        let exists = |open: &OpenTopic| image.topics.get(&open.topic.name).is_some_and(|topic| topic.id == open.topic.id);
+        let (kept, gone): (Open, Open) = before.iter().map(|(id, open)| (*id, Arc::clone(open))).partition(|(_, open)| exists(open));
+        if !gone.is_empty() {
+            // Out of the map first, so that nobody is sent to a log that is being removed; removed before anything is opened,
+            // because a new topic of the same name takes over the directory's name.
+            self.open.store(Arc::new(kept));
+            for open in gone.values() {
+                self.remove_topic(open).await;
+            }
+        }
+        let mut after = Open::new();
+        for topic in image.topics.values() {
+            let open = match before.get(&topic.id) {
+                Some(open) if Arc::ptr_eq(&open.topic, topic) => Arc::clone(open),
+                known => Arc::new(self.open_topic(topic, known.map(Arc::as_ref)).await),
+            };
+            after.insert(topic.id, open);
+        }
+        self.open.store(Arc::new(after));
+        self.followed.send_replace(published.version);
+    }
+
+    async fn open_topic(&self, topic: &Arc<Topic>, known: Option<&OpenTopic>) -> OpenTopic {
+        let mut slots = known.map(|open| open.slots.clone()).unwrap_or_default();
+        if known.is_some_and(|open| open.topic.config != topic.config) {
+            for slot in slots.values() {
+                if let Slot::Open(partition) = slot {
+                    partition.configure(topic.config.clone()).await;
+                }
+            }
+        }
+        let indexes = (0..topic.partition_count()).map(PartitionIndex::new);
+        let is_new = |index: &PartitionIndex| {
+            !slots.contains_key(index) && topic.partition(*index).and_then(|state| state.leader) == Some(self.node_id)
+        };
+        let new: Vec<_> = indexes.filter(is_new).collect();
+        let mut opening = stream::iter(new)
+            .map(|index| async move { (index, self.open_partition(topic, index).await) })
+            .buffer_unordered(self.recovery_threads);
+        while let Some((index, slot)) = opening.next().await {
+            slots.insert(index, slot);
+        }
+        let keyless = known.map_or(0, |open| open.keyless.load(Ordering::Relaxed));
+        OpenTopic { topic: Arc::clone(topic), slots, keyless: AtomicU32::new(keyless) }
+    }
+
+    async fn open_partition(&self, topic: &Arc<Topic>, index: PartitionIndex) -> Slot {
+        let id = TopicPartition { topic: topic.name.clone(), partition: index };
+        let (store, opened, path) = (Arc::clone(&self.store), Arc::clone(topic), id.clone());
+        let result = tokio::task::spawn_blocking(move || store.open_log(&path, opened.id, &opened.config)).await;
+        match result {
+            Ok(Ok((log, report))) => {
+                tracing::debug!(partition = %id, ?report, "opened");
+                let epoch = topic.partition(index).map_or(tidegate_types::LeaderEpoch::ZERO, |state| state.leader_epoch);
+                Slot::Open(Partition::start(id, epoch, log, topic.config.clone(), &self.limits, self.surroundings.clone()))
+            }
+            Ok(Err(error)) => {
+                tracing::error!(partition = %id, %error, "the partition stays closed");
+                Slot::Failed(error.into())
+            }
+            Err(error) => Slot::Failed(Error::Internal(format!("opening {id} was cut off: {error}"))),
+        }
+    }
+
+    async fn remove_topic(&self, open: &OpenTopic) {
+        // A topic of the same name may come: it must not be held to what this one had synced.
+        let gone: Vec<_> = open.slots.keys().map(|index| TopicPartition { topic: open.topic.name.clone(), partition: *index }).collect();
+        let store = Arc::clone(&self.store);
+        match tokio::task::spawn_blocking(move || store.forget(&gone)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(topic = %open.topic.name, %error, "its recovery points were not removed"),
+            Err(error) => tracing::warn!(topic = %open.topic.name, %error, "removing its recovery points was cut off"),
+        }
+        for (index, slot) in &open.slots {
+            if let Slot::Open(partition) = slot {
+                // The log is going away; what its last sync says no longer matters.
+                let _ = partition.close().await;
+            }
+            let id = TopicPartition { topic: open.topic.name.clone(), partition: *index };
+            let (store, path) = (Arc::clone(&self.store), id.clone());
+            match tokio::task::spawn_blocking(move || store.remove_log(&path)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(partition = %id, %error, "its files were not removed; the next start removes or reports them")
+                }
+                Err(error) => tracing::warn!(partition = %id, %error, "removing its files was cut off"),
+            }
+        }
+    }
+
+    /// Closes every log, all at once; gives up to where each is synced.
+    pub(super) async fn close_all(&self) -> BTreeMap<TopicPartition, Offset> {
+        let _one = self.following.lock().await;
+        let open = self.open.load_full();
+        let partitions: Vec<_> = open
+            .values()
+            .flat_map(|open| open.slots.values())
+            .filter_map(|slot| match slot {
+                Slot::Open(partition) => Some(Arc::clone(partition)),
+                Slot::Failed(_) => None,
+            })
+            .collect();
+        let close = |partition: Arc<Partition>| async move {
+            match partition.close().await {
+                Ok(synced) => Some((partition.id().clone(), synced)),
+                Err(error) => {
+                    tracing::error!(partition = %partition.id(), %error, "not closed cleanly");
+                    None
+                }
+            }
+        };
+        stream::iter(partitions).map(close).buffer_unordered(64).filter_map(std::future::ready).collect().await
+    }
+}

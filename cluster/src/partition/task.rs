@@ -1,0 +1,287 @@
+//! The task that owns a partition: gathers appends, has one group at a time written and synced, and answers when it counts.
+//!
+//! What is on disk at the moment of an answer: with `acks=all` and `durability=fsync`, the batch, all before it, and the directory entry of
+//! its file; with `acks=leader` or `durability=replicated`, the batch is in the page cache. A crash in between leaves a prefix of the groups.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tidegate_storage::{LogConfig, PartitionLog};
+use tidegate_types::topic_config::Durability;
+use tidegate_types::{LeaderEpoch, Offset, TopicConfig, TopicPartition};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::coalesce::{self, Group, Waiting};
+use super::progress::Progress;
+use super::waiters::Waiters;
+use super::{Marks, Message, Owner, Surroundings};
+use crate::broker::{Acks, Appended};
+use crate::error::Error;
+
+/// What comes back from a disk thread: the log, and whether the group is in it.
+#[derive(Debug)]
+struct Done {
+    log: PartitionLog,
+    placed: Vec<(Owner, Appended)>,
+    result: Result<(), Error>,
+}
+
+/// Where the log is.
+#[derive(Debug)]
+enum Home {
+    /// Here, idle.
+    Here(PartitionLog),
+    /// On a disk thread, which will send it back.
+    Away(oneshot::Receiver<Done>),
+    /// Gone for good: a disk thread died with it, or the partition was closed.
+    Lost,
+}
+
+#[derive(Debug)]
+pub(super) struct Task {
+    id: TopicPartition,
+    epoch: LeaderEpoch,
+    config: TopicConfig,
+    around: Surroundings,
+    home: Home,
+    waiting: VecDeque<Waiting<Owner>>,
+    written: Waiters<Owner>,
+    progress: Progress,
+    unsynced_records: u64,
+    /// A sync that failed is not tried again by itself: the log says no from then on.
+    sync_failed: bool,
+    marks: watch::Sender<Marks>,
+    closing: Vec<oneshot::Sender<Result<Offset, Error>>>,
+}
+
+impl Task {
+    pub(super) fn new(
+        id: TopicPartition,
+        epoch: LeaderEpoch,
+        log: PartitionLog,
+        config: TopicConfig,
+        around: Surroundings,
+    ) -> (watch::Receiver<Marks>, Self) {
+        let progress = Progress::recovered(config.durability, log.log_end());
+        let (marks, watcher) = watch::channel(marks_of(&progress));
+        let (waiting, written, closing) = (VecDeque::new(), Waiters::default(), Vec::new());
+        let home = Home::Here(log);
+        (
+            watcher,
+            Self { id, epoch, config, around, home, waiting, written, progress, unsynced_records: 0, sync_failed: false, marks, closing },
+        )
+    }
+
+    /// Runs until the partition is closed or its last handle is dropped.
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        loop {
+            self.write_next();
+            if self.is_finished() {
+                break;
+            }
+            match &mut self.home {
+                Home::Away(done) => tokio::select! {
+                    biased;
+                    done = done => self.settle(done.ok()),
+                    message = inbox.recv(), if self.closing.is_empty() => self.take(message, &mut inbox),
+                },
+                Home::Here(_) | Home::Lost => {
+                    let message = inbox.recv().await;
+                    self.take(message, &mut inbox);
+                }
+            }
+        }
+        inbox.close();
+        self.close().await;
+        // Sent between the last look and the close: never admitted to the log.
+        while let Ok(message) = inbox.try_recv() {
+            if let Message::Append { owner, .. } = message {
+                owner.answer(Err(Error::LeaderUnavailable));
+            }
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        !self.closing.is_empty() && self.waiting.is_empty() && !matches!(self.home, Home::Away(_))
+    }
+
+    /// Takes a message and all others that have come.
+    fn take(&mut self, first: Option<Message>, inbox: &mut mpsc::Receiver<Message>) {
+        let Some(first) = first else {
+            // No handle is left, so nobody can ask for the result of the close.
+            self.closing.push(oneshot::channel().0);
+            return;
+        };
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Append { payload, bytes, owner } => self.waiting.push_back(Waiting { payload, bytes, owner }),
+                Message::Configure(config) => self.configure(config),
+                Message::Close(reply) => self.closing.push(reply),
+            }
+            next = inbox.try_recv().ok();
+        }
+    }
+
+    fn configure(&mut self, config: TopicConfig) {
+        if let Home::Here(log) = &mut self.home {
+            log.set_config(LogConfig::from(&config));
+        }
+        if self.progress.set_durability(config.durability).is_some() {
+            self.publish();
+        }
+        self.config = config;
+    }
+
+    /// Sends the next group to a disk thread, if there is one and the log is here. A group may be empty: then there is only something to sync.
+    fn write_next(&mut self) {
+        if self.waiting.is_empty() && !self.needs_sync() {
+            return;
+        }
+        let mut log = match std::mem::replace(&mut self.home, Home::Lost) {
+            Home::Here(log) => log,
+            Home::Lost => return self.refuse_all(),
+            away @ Home::Away(_) => {
+                self.home = away;
+                return;
+            }
+        };
+        let mut beyond = Vec::new();
+        let group = coalesce::take_group(&mut self.waiting, log.log_end(), &self.config, self.around.clock.wall(), &mut beyond);
+        for owner in beyond {
+            owner.answer(Err(Error::Internal("the partition has no offsets left".to_owned())));
+        }
+        let nothing = Group { batches: Vec::new(), placed: Vec::new(), log_end: log.log_end() };
+        let group = match group {
+            None if !self.needs_sync() => {
+                self.home = Home::Here(log);
+                return;
+            }
+            group => group.unwrap_or(nothing),
+        };
+        log.set_config(LogConfig::from(&self.config));
+        let (send, done) = oneshot::channel();
+        let write = self.plan_write(&group);
+        self.around.disk.submit(move || {
+            // The task may have ended with its runtime; the log then closes here.
+            let _ = send.send(write.run(log, group));
+        });
+        self.home = Home::Away(done);
+    }
+
+    fn needs_sync(&self) -> bool {
+        self.progress.needs_sync() && !self.sync_failed
+    }
+
+    fn plan_write(&self, group: &Group<Owner>) -> Write {
+        let records: u64 = group.batches.iter().map(tidegate_types::RecordBatch::record_count).sum();
+        let unsynced = self.unsynced_records.saturating_add(records);
+        let sync = self.config.durability == Durability::Fsync || unsynced >= self.config.flush_records;
+        Write { epoch: self.epoch, config: self.config.clone(), sync, partition: Arc::from(self.id.to_string()) }
+    }
+
+    /// Takes the log back: moves the marks and answers whom they release.
+    fn settle(&mut self, done: Option<Done>) {
+        let Some(Done { log, placed, result }) = done else {
+            // The disk thread died with the log in its hands; nothing is known of the group.
+            self.home = Home::Lost;
+            return self.refuse_all();
+        };
+        self.unsynced_records = log.log_end().since(log.synced_end());
+        let moved = self.progress.disk(log.log_end(), log.synced_end());
+        self.sync_failed = result.is_err();
+        self.home = Home::Here(log);
+        for (owner, appended) in placed {
+            match &result {
+                Ok(()) => self.written.push(owner, appended),
+                Err(error) => owner.answer(Err(error.clone())),
+            }
+        }
+        if moved.is_some() || self.marks.borrow().synced_end != self.progress.synced_end() {
+            self.publish();
+        }
+        while let Some((owner, appended)) = self.written.pop_below(self.progress.high_watermark()) {
+            owner.answer(Ok(appended));
+        }
+    }
+
+    fn publish(&self) {
+        self.marks.send_replace(marks_of(&self.progress));
+    }
+
+    fn refuse_all(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            waiting.owner.answer(Err(Error::LeaderUnavailable));
+        }
+        for (owner, _) in self.written.take_all() {
+            owner.answer(Err(Error::WriteTimeout));
+        }
+    }
+
+    /// Syncs and closes the log, on a disk thread, and tells those who asked.
+    async fn close(&mut self) {
+        let result = match std::mem::replace(&mut self.home, Home::Lost) {
+            Home::Here(log) => {
+                let (send, closed) = oneshot::channel();
+                self.around.disk.submit(move || {
+                    let _ = send.send(log.close().map_err(Error::from));
+                });
+                closed.await.unwrap_or(Err(Error::LeaderUnavailable))
+            }
+            Home::Away(_) | Home::Lost => Err(Error::LeaderUnavailable),
+        };
+        for reply in self.closing.drain(..) {
+            let _ = reply.send(result.clone());
+        }
+    }
+}
+
+fn marks_of(progress: &Progress) -> Marks {
+    Marks { high_watermark: progress.high_watermark(), log_end: progress.log_end(), synced_end: progress.synced_end() }
+}
+
+/// One write on a disk thread.
+#[derive(Debug)]
+struct Write {
+    epoch: LeaderEpoch,
+    config: TopicConfig,
+    sync: bool,
+    partition: Arc<str>,
+}
+
+impl Write {
+    fn run(self, mut log: PartitionLog, group: Group<Owner>) -> Done {
+        let Group { batches, placed, .. } = group;
+        let append_time = placed.first().and_then(|(_, appended)| appended.append_time);
+        let appended = coalesce::sequence(batches, log.log_end(), self.epoch, &self.config, append_time)
+            .map_err(|error| Error::Internal(format!("{}: {error}", self.partition)))
+            .and_then(|batches| self.append(&mut log, &batches));
+        if let Err(error) = appended {
+            return Done { log, placed, result: Err(error) };
+        }
+        // Written, not synced: that is all that acks=leader and acks=none ask for.
+        let (early, late): (Vec<_>, Vec<_>) = placed.into_iter().partition(|(owner, _)| owner.acks != Acks::All);
+        for (owner, appended) in early {
+            owner.answer(Ok(appended));
+        }
+        let result = if self.sync { self.sync(&mut log) } else { Ok(()) };
+        Done { log, placed: late, result }
+    }
+
+    fn append(&self, log: &mut PartitionLog, batches: &[tidegate_types::SequencedBatch]) -> Result<(), Error> {
+        let start = std::time::Instant::now();
+        log.append(batches)?;
+        metrics::histogram!("tidegate_log_append_seconds").record(start.elapsed());
+        for batch in batches {
+            metrics::histogram!("tidegate_batch_records").record(f64::from(batch.header.record_count));
+        }
+        Ok(())
+    }
+
+    fn sync(&self, log: &mut PartitionLog) -> Result<(), Error> {
+        let start = std::time::Instant::now();
+        log.sync()?;
+        metrics::histogram!("tidegate_log_fsync_seconds").record(start.elapsed());
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! Small text files in Kafka's shape: version, number of entries, one entry a line. Replaced atomically.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tidegate_types::{Offset, PartitionIndex, TopicName, TopicPartition};
+
+use crate::Error;
+use crate::io::{Io, read_small, write_atomically};
+
+/// The file of recovery points: everything below an entry's offset was synced.
+pub const RECOVERY_POINT: &str = "recovery-point-offset-checkpoint";
+
+/// Writes one offset for each partition (`<topic> <partition> <offset>`).
+///
+/// # Errors
+/// [`Error::Io`]; the old file is then still there.
+pub fn write_offsets(io: &dyn Io, path: &Path, offsets: &BTreeMap<TopicPartition, Offset>) -> Result<(), Error> {
+    let lines: String = offsets.iter().map(|(tp, offset)| format!("{} {} {offset}\n", tp.topic, tp.partition)).collect();
+    let text = format!("0\n{}\n{lines}", offsets.len());
+    write_atomically(io, path, text.as_bytes()).map_err(Error::io("write", path))
+}
+
+/// Reads what [`write_offsets`] wrote; no file is no entries.
+///
+/// # Errors
+/// [`Error::Corrupt`] if it is not such a file.
+pub fn read_offsets(io: &dyn Io, path: &Path) -> Result<BTreeMap<TopicPartition, Offset>, Error> {
+    let Some(bytes) = read_small(io, path).map_err(Error::io("read", path))? else {
+        return Ok(BTreeMap::new());
+    };
+    parse(&bytes).ok_or_else(|| Error::Corrupt { path: path.to_owned(), position: 0, reason: "not a checkpoint of offsets".to_owned() })
+}
+
+fn parse(bytes: &[u8]) -> Option<BTreeMap<TopicPartition, Offset>> {
+    let mut lines = std::str::from_utf8(bytes).ok()?.lines();
+    if lines.next()? != "0" {
+        return None;
+    }
+    let count: usize = lines.next()?.parse().ok()?;
+    let offsets = lines.map(parse_line).collect::<Option<BTreeMap<_, _>>>()?;
+    (offsets.len() == count).then_some(offsets)
+}
+
+fn parse_line(line: &str) -> Option<(TopicPartition, Offset)> {
+    let mut words = line.split(' ');
+    let topic = TopicName::new(words.next()?).ok()?;
+    let partition = PartitionIndex::new(words.next()?.parse().ok()?);
+    let offset = Offset::new(words.next()?.parse().ok()?)?;
+    words.next().is_none().then_some((TopicPartition { topic, partition }, offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Faulty;
+
+    /// A promise: offsets come back, in Kafka's text, and half a file is refused.
+    #[test]
+    fn offsets_come_back() {
+        let disk = Faulty::new();
+        let path = Path::new("/data/recovery-point-offset-checkpoint");
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        assert_eq!(read_offsets(&disk, path).unwrap(), BTreeMap::new());
+        let tp = |n| TopicPartition { topic: TopicName::new("a").unwrap(), partition: PartitionIndex::new(n) };
+        let offsets = BTreeMap::from([(tp(0), Offset::ZERO), (tp(1), Offset::MAX)]);
+        write_offsets(&disk, path, &offsets).unwrap();
+        assert_eq!(read_small(&disk, path).unwrap().unwrap(), b"0\n2\na 0 0\na 1 9007199254740991\n");
+        assert_eq!(read_offsets(&disk, path).unwrap(), offsets);
+        for bad in ["", "1\n0\n", "0\n2\na 0 0\n", "0\n1\na 0 -1\n", "0\n1\na 0 1 2\n", "0\n1\n../a 0 1\n"] {
+            assert_eq!(parse(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! First floor: what lies on a disk. Knows segments, offsets and syncs; knows nothing of leaders, networks or who may read what.
+//!
+//! Its promise: **what [`PartitionLog::sync`] has covered is there after any crash**, in order, at its offsets; what it has not covered is
+//! there or is not, from some batch on. What is there and damaged is refused with its path and position, never skipped.
+//!
+//! ```text
+//!   log start          recovery point        synced end       log end
+//!      │  sealed segments  │       active segment  │  written    │
+//!   ───┼───────────────────┼───────────────────────┼─────────────┼──>  offsets
+//!      └── any damage here is refused ─────────────┘             │
+//!                                   └ at start: a torn tail is cut┘
+//!
+//!   log_start ≤ recovery_point ≤ synced_end ≤ log_end
+//! ```
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`store`] | the data directory: lock, format version, identities, opening and dropping logs |
+//! | [`log`] | one partition's log: append, sync, roll; one writer |
+//! | [`reader`] | reading beside the writer, without a lock |
+//! | [`segment`] | one file of batches: active, then sealed |
+//! | [`index`] | sparse index from offset to position |
+//! | [`recovery`] | opening a log: scan, cut a torn tail, refuse damage |
+//! | [`checkpoint`] | small text files, written atomically |
+//! | [`sync`] | the threads that write and sync, away from the runtime |
+//! | [`inspect`] | dump and verify, for people |
+//! | [`kv`] | RocksDB: the Raft log and small keyed state |
+//! | [`io`] | the seam to the file system, where tests make disks lie |
+
+pub mod checkpoint;
+pub mod error;
+pub mod index;
+pub mod inspect;
+pub mod io;
+pub mod kv;
+pub mod log;
+pub mod reader;
+pub mod recovery;
+pub mod segment;
+pub mod store;
+pub mod sync;
+
+pub use error::Error;
+pub use log::{LogConfig, PartitionLog};
+pub use reader::{LogReader, ReadMode, ReadOutcome};
+pub use recovery::RecoveryReport;
+pub use store::{Identity, Store};
+pub use sync::DiskPool;

@@ -1,0 +1,222 @@
+//! One partition's log on one disk: append, sync, roll. One writer by `&mut self`; readers go through [`LogReader`].
+//!
+//! At the moment an append returns, its batches are written (a killed process loses nothing, a lost machine may). At the moment
+//! [`PartitionLog::sync`] returns, everything below [`PartitionLog::synced_end`] is on the disk, its files' directory entries included.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tidegate_types::{ErrorCode, Offset, SequencedBatch, TopicConfig};
+
+use crate::Error;
+use crate::io::Io;
+use crate::reader::LogReader;
+use crate::segment::{ActiveSegment, Segment, write_index};
+
+/// The configs of a log that this floor acts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A new segment is begun before an append would pass it.
+    pub segment_bytes: u64,
+    /// Bytes between two index entries.
+    pub index_interval_bytes: u64,
+}
+
+impl From<&TopicConfig> for LogConfig {
+    fn from(config: &TopicConfig) -> Self {
+        Self { segment_bytes: config.segment_bytes, index_interval_bytes: config.index_interval_bytes }
+    }
+}
+
+/// What the writer and the readers share: replaced or raised by the writer, never locked.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) segments: ArcSwap<Vec<Arc<Segment>>>,
+    log_start: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn log_start(&self) -> Offset {
+        Offset::new(self.log_start.load(Ordering::Acquire)).unwrap_or(Offset::MAX)
+    }
+}
+
+/// The log. Made by [`crate::Store::open_log`].
+#[derive(Debug)]
+pub struct PartitionLog {
+    io: Arc<dyn Io>,
+    directory: PathBuf,
+    config: LogConfig,
+    active: Option<ActiveSegment>,
+    shared: Arc<Shared>,
+    log_end: Offset,
+    synced_end: Offset,
+    poisoned: Option<String>,
+}
+
+impl PartitionLog {
+    /// A log over segments that recovery has read; all of them are synced.
+    pub(crate) fn new(
+        io: Arc<dyn Io>,
+        directory: PathBuf,
+        config: LogConfig,
+        sealed: Vec<Arc<Segment>>,
+        active: ActiveSegment,
+        log_end: Offset,
+    ) -> Self {
+        let mut segments = sealed;
+        segments.push(Arc::clone(active.shared()));
+        let log_start = segments.first().map_or(Offset::ZERO, |segment| segment.base);
+        let shared = Shared { segments: ArcSwap::from_pointee(segments), log_start: AtomicU64::new(log_start.get()) };
+        Self { io, directory, config, active: Some(active), shared: Arc::new(shared), log_end, synced_end: log_end, poisoned: None }
+    }
+
+    /// The directory that holds it.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The first offset kept.
+    pub fn log_start(&self) -> Offset {
+        self.shared.log_start()
+    }
+
+    /// The next offset to be assigned.
+    pub fn log_end(&self) -> Offset {
+        self.log_end
+    }
+
+    /// Everything below is on the disk.
+    pub fn synced_end(&self) -> Offset {
+        self.synced_end
+    }
+
+    /// A reader, for as many threads as want one.
+    pub fn reader(&self) -> LogReader {
+        LogReader::new(Arc::clone(&self.shared))
+    }
+
+    /// Takes new configs; they hold from the next append on.
+    pub fn set_config(&mut self, config: LogConfig) {
+        self.config = config;
+        if let Some(active) = &mut self.active {
+            active.set_index_interval(config.index_interval_bytes);
+        }
+    }
+
+    /// Writes batches at the end, all or none: they follow one another and [`PartitionLog::log_end`] without a gap.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with [`std::io::ErrorKind::StorageFull`] if the disk is full: nothing was written and the log goes on.
+    /// After any other error the log is poisoned: [`Error::Poisoned`] is all it says from then on.
+    pub fn append(&mut self, batches: &[SequencedBatch]) -> Result<(), Error> {
+        self.check_poison()?;
+        let end = end_of(batches, self.log_end);
+        let bytes: u64 = batches.iter().map(|batch| batch.len() as u64).sum();
+        self.roll_if_needed(bytes, end)?;
+        let active = self.active.as_mut().ok_or_else(gone)?;
+        if let Err(source) = active.write(batches) {
+            let full = source.kind() == std::io::ErrorKind::StorageFull;
+            let taken_back = active.cut_to_end();
+            let error = Error::Io { action: "append to", path: active.shared().path.clone(), source };
+            return Err(if full && taken_back.is_ok() { error } else { self.poison(error) });
+        }
+        self.log_end = end;
+        Ok(())
+    }
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// A failed sync poisons the log: the system may have dropped what it could not write, so a second sync that succeeds proves nothing.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        self.check_poison()?;
+        if self.synced_end == self.log_end {
+            return Ok(());
+        }
+        let segment = Arc::clone(self.active.as_ref().ok_or_else(gone)?.shared());
+        match segment.file.sync_data() {
+            Ok(()) => {
+                self.synced_end = self.log_end;
+                Ok(())
+            }
+            Err(source) => Err(self.poison(Error::Io { action: "sync", path: segment.path.clone(), source })),
+        }
+    }
+
+    /// Syncs, writes the active segment's index, and ends.
+    ///
+    /// # Errors
+    /// As [`PartitionLog::sync`].
+    pub fn close(mut self) -> Result<Offset, Error> {
+        self.sync()?;
+        if let Some(active) = &self.active {
+            write_index(self.io.as_ref(), active.shared())?;
+        }
+        Ok(self.synced_end)
+    }
+
+    fn roll_if_needed(&mut self, incoming_bytes: u64, end: Offset) -> Result<(), Error> {
+        let Some(active) = &self.active else { return Err(gone()) };
+        let (size, base) = (active.bytes(), active.shared().base);
+        let too_large = size + incoming_bytes > self.config.segment_bytes;
+        // Positions and relative offsets in Kafka's indexes have 31 bits.
+        let too_far = end.since(base) > u64::from(i32::MAX.unsigned_abs());
+        if size > 0 && (too_large || too_far) {
+            self.roll()?;
+        }
+        Ok(())
+    }
+
+    /// Begins a new segment at the log's end. The old one is synced before the new one exists, so that only the last segment can ever be torn.
+    ///
+    /// If the disk is full the old one stays the active one, and nothing is lost but the append that wanted to roll.
+    fn roll(&mut self) -> Result<(), Error> {
+        self.sync()?;
+        let Some(active) = &self.active else { return Err(gone()) };
+        if let Err(error) = write_index(self.io.as_ref(), active.shared()) {
+            // It is rebuilt from the log whenever it is missing.
+            tracing::warn!(%error, "the index of a segment was not written");
+        }
+        let next = match ActiveSegment::create(self.io.as_ref(), &self.directory, self.log_end, self.config.index_interval_bytes) {
+            Ok(next) => next,
+            Err(error) if error.code() == ErrorCode::StorageFull => return Err(error),
+            Err(error) => return Err(self.poison(error)),
+        };
+        let mut segments = Vec::clone(&self.shared.segments.load());
+        segments.push(Arc::clone(next.shared()));
+        self.shared.segments.store(Arc::new(segments));
+        self.active = Some(next);
+        Ok(())
+    }
+
+    fn check_poison(&self) -> Result<(), Error> {
+        match &self.poisoned {
+            None => Ok(()),
+            Some(reason) => Err(Error::Poisoned { reason: reason.clone() }),
+        }
+    }
+
+    fn poison(&mut self, error: Error) -> Error {
+        tracing::error!(directory = %self.directory.display(), %error, "the log takes no more writes until the node is restarted");
+        self.poisoned = Some(error.to_string());
+        error
+    }
+}
+
+/// The offset after the last batch. The partition task has put them one after the other; anything else is our own mistake.
+fn end_of(batches: &[SequencedBatch], log_end: Offset) -> Offset {
+    batches.iter().fold(log_end, |expected, batch| {
+        assert!(batch.header.first_offset() == expected, "batches follow the log's end without a gap");
+        batch.header.last_offset().next()
+    })
+}
+
+fn gone() -> Error {
+    Error::Poisoned { reason: "the log has no active segment".to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! Opening a log: every batch is read and its CRC checked; a torn tail is cut, damage anywhere else is refused.
+//!
+//! What can be torn: only what was written after the last sync, so only the end of the last segment (a segment is synced before its
+//! successor exists), and never below the recovery point. On a topic that syncs each write before the next one, also never more than one
+//! write, and never something whole that good batches follow.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tidegate_types::{BatchError, BatchHeader, Offset, StoredBatch, limits};
+
+use crate::Error;
+use crate::io::{File, Io};
+use crate::log::{LogConfig, PartitionLog};
+use crate::segment::{ActiveSegment, parse_file_name};
+
+/// What opening a log has found and done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Segments of the log.
+    pub segments: usize,
+    /// Bytes read and checked.
+    pub scanned_bytes: u64,
+    /// Bytes of a torn tail that were cut, never acknowledged.
+    pub cut_bytes: u64,
+    /// What was wrong with the first of them.
+    pub cut_reason: Option<String>,
+    /// The next offset to be assigned.
+    pub log_end: Offset,
+}
+
+/// What recovery may believe about a log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trust {
+    /// Everything below was synced: damage there is no torn write.
+    pub(crate) recovery_point: Offset,
+    /// The most that can have been written since the last sync; `None` if there is no such bound.
+    pub(crate) unsynced_bytes_max: Option<u64>,
+}
+
+/// Opens the log in `directory`, which exists.
+pub(crate) fn open(io: Arc<dyn Io>, directory: &Path, config: LogConfig, trust: Trust) -> Result<(PartitionLog, RecoveryReport), Error> {
+    let mut bases = segment_bases(io.as_ref(), directory)?;
+    if bases.is_empty() {
+        if trust.recovery_point > Offset::ZERO {
+            let reason = format!("there is no segment, but everything below offset {} was synced", trust.recovery_point);
+            return Err(Error::Corrupt { path: directory.to_owned(), position: 0, reason });
+        }
+        let active = ActiveSegment::create(io.as_ref(), directory, Offset::ZERO, config.index_interval_bytes)?;
+        let log = PartitionLog::new(io, directory.to_owned(), config, Vec::new(), active, Offset::ZERO);
+        let report = RecoveryReport { segments: 1, scanned_bytes: 0, cut_bytes: 0, cut_reason: None, log_end: Offset::ZERO };
+        return Ok((log, report));
+    }
+    bases.sort_unstable();
+    let mut report = RecoveryReport { segments: bases.len(), scanned_bytes: 0, cut_bytes: 0, cut_reason: None, log_end: bases[0] };
+    let mut segments = Vec::with_capacity(bases.len());
+    for (i, base) in bases.iter().enumerate() {
+        let scanned = scan_segment(io.as_ref(), directory, *base, report.log_end, config)?;
+        report.scanned_bytes += scanned.segment.bytes();
+        report.log_end = scanned.next_offset;
+        if let Some(damage) = scanned.damage {
+            let is_last = i + 1 == bases.len();
+            cut_or_refuse(&scanned.segment, damage, is_last, scanned.next_offset, trust, &mut report)?;
+        }
+        segments.push(scanned.segment);
+    }
+    let Some(active) = segments.pop() else { unreachable!("there is a segment") };
+    if report.log_end < trust.recovery_point {
+        let reason = format!("the log ends at offset {}, but everything below {} was synced", report.log_end, trust.recovery_point);
+        return Err(Error::Corrupt { path: active.shared().path.clone(), position: active.bytes(), reason });
+    }
+    // After a kill the page cache may hold what the disk does not; from here on it counts as synced, so it must be.
+    active.shared().file.sync_data().map_err(Error::io("sync", &active.shared().path))?;
+    io.sync_dir(directory).map_err(Error::io("sync directory", directory))?;
+    let sealed = segments.iter().map(|segment| Arc::clone(segment.shared())).collect();
+    let log = PartitionLog::new(io, directory.to_owned(), config, sealed, active, report.log_end);
+    Ok((log, report))
+}
+
+fn segment_bases(io: &dyn Io, directory: &Path) -> Result<Vec<Offset>, Error> {
+    let entries = io.list(directory).map_err(Error::io("list", directory))?;
+    Ok(entries.iter().filter(|entry| !entry.is_dir).filter_map(|entry| parse_file_name(&entry.name)).collect())
+}
+
+struct Scanned {
+    segment: ActiveSegment,
+    next_offset: Offset,
+    damage: Option<Damage>,
+}
+
+/// What stands behind the last good batch of a segment.
+struct Damage {
+    bytes: u64,
+    reason: String,
+}
+
+fn scan_segment(io: &dyn Io, directory: &Path, base: Offset, expected: Offset, config: LogConfig) -> Result<Scanned, Error> {
+    let path = directory.join(crate::segment::file_name(base, "log"));
+    let file = io.open(&path).map_err(Error::io("open", &path))?;
+    if base != expected {
+        let reason = format!("the segment begins at offset {base}, but the one before ends at {expected}");
+        return Err(Error::Corrupt { path, position: 0, reason });
+    }
+    let mut segment = ActiveSegment::over(base, path.clone(), Arc::clone(&file), config.index_interval_bytes);
+    let mut next_offset = base;
+    let damage = scan(file.as_ref(), &mut |_, batch| {
+        if batch.header.first_offset() != next_offset {
+            return Err(format!("the batch begins at offset {}, but {next_offset} comes next", batch.header.base_offset));
+        }
+        next_offset = batch.header.last_offset().next();
+        segment.note(&batch.header);
+        Ok(())
+    })
+    .map_err(Error::io("read", &path))?;
+    let damage = damage.map(|reason| -> Result<Damage, Error> {
+        let bytes = file.len().map_err(Error::io("read the length of", &path))? - segment.bytes();
+        Ok(Damage { bytes, reason })
+    });
+    Ok(Scanned { segment, next_offset, damage: damage.transpose()? })
+}
+
+fn cut_or_refuse(
+    segment: &ActiveSegment,
+    damage: Damage,
+    is_last: bool,
+    next_offset: Offset,
+    trust: Trust,
+    report: &mut RecoveryReport,
+) -> Result<(), Error> {
+    let (path, position) = (segment.shared().path.clone(), segment.bytes());
+    let refuse = |why: &str| Err(Error::Corrupt { path: path.clone(), position, reason: format!("{}; {why}", damage.reason) });
+    if !is_last {
+        return refuse("a later segment exists, so this one was synced and is no torn write");
+    }
+    if next_offset < trust.recovery_point {
+        return refuse(&format!("offsets below {} were synced, so this is no torn write", trust.recovery_point));
+    }
+    if trust.unsynced_bytes_max.is_some_and(|most| damage.bytes > most) {
+        return refuse(&format!("{} bytes follow, more than one unsynced write has", damage.bytes));
+    }
+    if trust.unsynced_bytes_max.is_some() && is_rot(segment, &damage, next_offset).map_err(Error::io("read", &path))? {
+        return refuse("good batches follow and nothing is missing before them, so this was synced and is no torn write");
+    }
+    segment.cut_to_end().map_err(Error::io("truncate", &path))?;
+    tracing::warn!(path = %path.display(), position, cut_bytes = damage.bytes, reason = %damage.reason, "cut a torn tail");
+    report.cut_bytes = damage.bytes;
+    report.cut_reason = Some(damage.reason);
+    Ok(())
+}
+
+/// Whether damage before good batches is rot rather than a write that a power cut tore.
+///
+/// Each write is synced before the next one, so what follows a torn batch belongs to the same write; and what a power cut keeps from a
+/// file's end reads as zeros. So a stretch without such a hole that ends in a good batch was once whole.
+fn is_rot(segment: &ActiveSegment, damage: &Damage, next_offset: Offset) -> std::io::Result<bool> {
+    /// A file system loses whole blocks of at least 512 bytes; the edges of a hole may lie in good neighbours.
+    const HOLE_BYTES: usize = 256;
+    let mut bytes = BytesMut::zeroed(usize::try_from(damage.bytes).map_err(std::io::Error::other)?);
+    crate::io::read_exact_at(segment.shared().file.as_ref(), &mut bytes, segment.bytes())?;
+    let bytes = bytes.freeze();
+    let is_good_batch = |at: &usize| {
+        let rest = bytes.slice(*at..);
+        // Magic first: it is wrong nearly everywhere.
+        rest.get(16) == Some(&2)
+            && StoredBatch::parse(&rest).is_ok_and(|batch| batch.header.first_offset() > next_offset && batch.verify().is_ok())
+    };
+    let Some(good) = (1..bytes.len()).find(is_good_batch) else { return Ok(false) };
+    let has_hole = bytes[..good].chunk_by(|a, b| a == b).any(|run| run[0] == 0 && run.len() >= HOLE_BYTES);
+    Ok(!has_hole)
+}
+
+/// Reads batch by batch, CRC checked, and shows each with its position to `visit`. `None` if the file ends with a whole batch;
+/// else what is wrong behind the last good one (`visit`'s own objections included).
+///
+/// # Errors
+/// Only the system's.
+pub(crate) fn scan(file: &dyn File, visit: &mut dyn FnMut(u64, &StoredBatch) -> Result<(), String>) -> std::io::Result<Option<String>> {
+    const CHUNK_BYTES: u64 = 4 << 20;
+    let end = file.len()?;
+    let mut position = 0;
+    let mut window = Bytes::new();
+    while position < end {
+        let needed = match BatchHeader::parse(&window) {
+            Ok(header) => header.total_bytes(),
+            Err(BatchError::Truncated { needed, .. }) => needed,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        if window.len() < needed.max(limits::BATCH_HEADER_BYTES) {
+            if end - position < needed as u64 {
+                return Ok(Some(format!("the batch is cut short: {} of {needed} bytes", end - position)));
+            }
+            let length = CHUNK_BYTES.max(needed as u64).min(end - position);
+            let mut buf = BytesMut::zeroed(usize::try_from(length).map_err(std::io::Error::other)?);
+            crate::io::read_exact_at(file, &mut buf, position)?;
+            window = buf.freeze();
+            continue;
+        }
+        let checked = StoredBatch::parse(&window).and_then(|batch| batch.verify().map(|()| batch));
+        let batch = match checked {
+            Ok(batch) => batch,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        if let Err(objection) = visit(position, &batch) {
+            return Ok(Some(objection));
+        }
+        position += batch.bytes().len() as u64;
+        window = window.slice(batch.bytes().len()..);
+    }
+    Ok(None)
+}

@@ -1,0 +1,303 @@
+//! The data directory: one process at a time, one format version, one identity; the partitions' directories in it.
+//!
+//! ```text
+//! <data>/.lock                              held while a node runs
+//!        meta.properties                    format version, node, directory and cluster ids
+//!        recovery-point-offset-checkpoint
+//!        metadata/                          RocksDB
+//!        <topic>-<partition>/               as in Kafka: .log, .index, partition.metadata
+//!        <topic>-<partition>.<hex>-delete/  no longer used, on its way out
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tidegate_types::topic_config::Durability;
+use tidegate_types::{ClusterId, NodeId, Offset, TopicConfig, TopicId, TopicPartition, limits};
+use uuid::Uuid;
+
+use crate::Error;
+use crate::checkpoint::{self, RECOVERY_POINT};
+use crate::io::{Io, Lock, read_small, write_atomically};
+use crate::log::{LogConfig, PartitionLog};
+use crate::recovery::{self, RecoveryReport, Trust};
+
+/// The version of everything in a data directory. Another version is refused.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Whose directory it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The node that made it.
+    pub node_id: NodeId,
+    /// Drawn when it was made: an emptied or replaced disk has another one.
+    pub directory_id: Uuid,
+    /// The cluster, once the node has joined one.
+    pub cluster_id: Option<ClusterId>,
+}
+
+/// An open data directory.
+#[derive(Debug)]
+pub struct Store {
+    io: Arc<dyn Io>,
+    root: PathBuf,
+    identity: Mutex<Identity>,
+    recovery_points: Mutex<BTreeMap<TopicPartition, Offset>>,
+    _lock: Box<dyn Lock>,
+}
+
+impl Store {
+    /// Takes the directory for this process, making it if need be. `new_directory_id` becomes its identity if it is new.
+    ///
+    /// # Errors
+    /// [`Error::Directory`] if another process has it, or its format version or node is another; [`Error::Io`], [`Error::Corrupt`].
+    pub fn open(io: Arc<dyn Io>, root: &Path, node_id: NodeId, new_directory_id: Uuid) -> Result<Self, Error> {
+        io.create_dir_all(root).map_err(Error::io("create", root))?;
+        let lock_path = root.join(".lock");
+        let lock = io.lock(&lock_path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::WouldBlock => refuse(root, "another process has it open"),
+            _ => Error::Io { action: "lock", path: lock_path, source },
+        })?;
+        let identity = match read_identity(io.as_ref(), root)? {
+            Some(found) if found.node_id != node_id => {
+                return Err(refuse(root, &format!("it belongs to node {}, not to node {node_id}", found.node_id)));
+            }
+            Some(found) => found,
+            None => {
+                let identity = Identity { node_id, directory_id: new_directory_id, cluster_id: None };
+                write_identity(io.as_ref(), root, &identity)?;
+                identity
+            }
+        };
+        // Its entries and its own entry must outlive a crash, also if the process that made them was killed before it could see to that.
+        io.sync_dir(root).map_err(Error::io("sync directory", root))?;
+        if let Some(parent) = root.parent() {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            io.sync_dir(parent).map_err(Error::io("sync directory", parent))?;
+        }
+        remove_leftovers(io.as_ref(), root)?;
+        let recovery_points = checkpoint::read_offsets(io.as_ref(), &root.join(RECOVERY_POINT))?;
+        Ok(Self { io, root: root.to_owned(), identity: Mutex::new(identity), recovery_points: Mutex::new(recovery_points), _lock: lock })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the metadata's RocksDB lives.
+    pub fn metadata_path(&self) -> PathBuf {
+        self.root.join("metadata")
+    }
+
+    /// Whose directory it is.
+    pub fn identity(&self) -> Identity {
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the cluster when it is first known, and refuses another one later.
+    ///
+    /// # Errors
+    /// [`Error::Directory`] if the directory belongs to another cluster; [`Error::Io`].
+    pub fn join_cluster(&self, cluster_id: ClusterId) -> Result<(), Error> {
+        let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        match identity.cluster_id {
+            Some(known) if known == cluster_id => Ok(()),
+            Some(known) => Err(refuse(&self.root, &format!("it belongs to cluster {known}, not to {cluster_id}"))),
+            None => {
+                let joined = Identity { cluster_id: Some(cluster_id), ..*identity };
+                write_identity(self.io.as_ref(), &self.root, &joined)?;
+                *identity = joined;
+                Ok(())
+            }
+        }
+    }
+
+    /// Opens a partition's log, making it if need be: reads and checks all of it, cuts a torn tail. Blocks for as long as that takes.
+    ///
+    /// A directory of the same name that belongs to another (deleted) topic is moved out of the way.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] with path and position where the log is damaged; [`Error::Io`].
+    pub fn open_log(&self, tp: &TopicPartition, topic: TopicId, config: &TopicConfig) -> Result<(PartitionLog, RecoveryReport), Error> {
+        let directory = self.root.join(tp.to_string());
+        let identity_path = directory.join("partition.metadata");
+        let known = read_small(self.io.as_ref(), &identity_path).map_err(Error::io("read", &identity_path))?;
+        match known.map(|bytes| parse_topic_id(&bytes)) {
+            Some(Some(found)) if found == topic => {}
+            Some(Some(_)) => {
+                // What that topic had synced is not asked of this one.
+                self.forget(std::slice::from_ref(tp))?;
+                self.retire(&directory)?;
+                self.make_log_directory(&directory, topic)?;
+            }
+            Some(None) => {
+                return Err(Error::Corrupt { path: identity_path, position: 0, reason: "not a partition's metadata".to_owned() });
+            }
+            None if self.holds_segments(&directory)? => {
+                let reason = "the partition's metadata is missing beside its segments".to_owned();
+                return Err(Error::Corrupt { path: identity_path, position: 0, reason });
+            }
+            None => self.make_log_directory(&directory, topic)?,
+        }
+        let unsynced_bytes_max = match config.durability {
+            // Each write is synced before the next one: a body's worth of bytes at most.
+            Durability::Fsync => Some(limits::BODY_BYTES_DEFAULT as u64 + limits::COALESCE_BYTES_MAX as u64),
+            Durability::Replicated => None,
+        };
+        let recovery_point = self.recovery_points().get(tp).copied().unwrap_or(Offset::ZERO);
+        recovery::open(Arc::clone(&self.io), &directory, LogConfig::from(config), Trust { recovery_point, unsynced_bytes_max })
+    }
+
+    /// Takes a partition's directory out of use at once and removes it. Blocks for as long as removing takes.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_log(&self, tp: &TopicPartition) -> Result<(), Error> {
+        let directory = self.root.join(tp.to_string());
+        match self.retire(&directory) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// The partitions that have a directory, whether or not the metadata knows them.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn partition_directories(&self) -> Result<Vec<String>, Error> {
+        let entries = self.io.list(&self.root).map_err(Error::io("list", &self.root))?;
+        let is_partition = |name: &str| name.rsplit_once('-').is_some_and(|(topic, n)| !topic.is_empty() && n.parse::<u32>().is_ok());
+        Ok(entries.into_iter().filter(|entry| entry.is_dir && is_partition(&entry.name)).map(|entry| entry.name).collect())
+    }
+
+    /// Notes up to where logs are synced: at the next start, damage below is refused, and so is a log that ends before.
+    ///
+    /// Partitions that are not named keep the note they have: one that could not be opened is still held to it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_recovery_points(&self, synced: &BTreeMap<TopicPartition, Offset>) -> Result<(), Error> {
+        let mut points = self.recovery_points();
+        points.extend(synced.iter().map(|(tp, offset)| (tp.clone(), *offset)));
+        checkpoint::write_offsets(self.io.as_ref(), &self.root.join(RECOVERY_POINT), &points)
+    }
+
+    /// Drops the notes of partitions that are going away, before their files do: a topic of the same name starts from nothing.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn forget(&self, gone: &[TopicPartition]) -> Result<(), Error> {
+        let mut points = self.recovery_points();
+        let before = points.len();
+        points.retain(|tp, _| !gone.contains(tp));
+        if points.len() == before {
+            return Ok(());
+        }
+        checkpoint::write_offsets(self.io.as_ref(), &self.root.join(RECOVERY_POINT), &points)
+    }
+
+    /// Drops the notes of partitions that are no longer known.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn retain_recovery_points(&self, is_known: impl Fn(&TopicPartition) -> bool) -> Result<(), Error> {
+        let gone: Vec<_> = self.recovery_points().keys().filter(|tp| !is_known(tp)).cloned().collect();
+        self.forget(&gone)
+    }
+
+    fn recovery_points(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Offset>> {
+        self.recovery_points.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holds_segments(&self, directory: &Path) -> Result<bool, Error> {
+        match self.io.list(directory) {
+            Ok(entries) => Ok(entries.iter().any(|entry| entry.name.ends_with(".log"))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("list", directory)(error)),
+        }
+    }
+
+    fn make_log_directory(&self, directory: &Path, topic: TopicId) -> Result<(), Error> {
+        self.io.create_dir_all(directory).map_err(Error::io("create", directory))?;
+        self.io.sync_dir(&self.root).map_err(Error::io("sync directory", &self.root))?;
+        let path = directory.join("partition.metadata");
+        let text = format!("version: 0\ntopic_id: {}\n", URL_SAFE_NO_PAD.encode(topic.get().as_bytes()));
+        write_atomically(self.io.as_ref(), &path, text.as_bytes()).map_err(Error::io("write", &path))
+    }
+
+    fn retire(&self, directory: &Path) -> Result<(), Error> {
+        let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // Kafka's suffix; a long topic name gives way so that the whole fits a file name.
+        let suffix = format!(".{}-delete", Uuid::new_v4().simple());
+        let retired = self.root.join(format!("{}{suffix}", &name[..name.len().min(255 - suffix.len())]));
+        self.io.rename(directory, &retired).map_err(Error::io("rename", directory))?;
+        self.io.sync_dir(&self.root).map_err(Error::io("sync directory", &self.root))?;
+        self.io.remove_dir_all(&retired).map_err(Error::io("remove", &retired))
+    }
+}
+
+fn refuse(root: &Path, reason: &str) -> Error {
+    Error::Directory { path: root.to_owned(), reason: reason.to_owned() }
+}
+
+/// Removes what a removal that was cut off has left.
+fn remove_leftovers(io: &dyn Io, root: &Path) -> Result<(), Error> {
+    for entry in io.list(root).map_err(Error::io("list", root))? {
+        if entry.is_dir && entry.name.ends_with("-delete") {
+            let path = root.join(entry.name);
+            io.remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+fn parse_topic_id(bytes: &[u8]) -> Option<TopicId> {
+    let mut lines = std::str::from_utf8(bytes).ok()?.lines();
+    if lines.next()? != "version: 0" {
+        return None;
+    }
+    let id = URL_SAFE_NO_PAD.decode(lines.next()?.strip_prefix("topic_id: ")?).ok()?;
+    Uuid::from_slice(&id).ok().map(TopicId::new)
+}
+
+fn write_identity(io: &dyn Io, root: &Path, identity: &Identity) -> Result<(), Error> {
+    let path = root.join("meta.properties");
+    let cluster = identity.cluster_id.map_or_else(String::new, |id| format!("cluster.id={id}\n"));
+    let text = format!(
+        "version=1\ntidegate.format={FORMAT_VERSION}\nnode.id={}\ndirectory.id={}\n{cluster}",
+        identity.node_id, identity.directory_id
+    );
+    write_atomically(io, &path, text.as_bytes()).map_err(Error::io("write", &path))
+}
+
+fn read_identity(io: &dyn Io, root: &Path) -> Result<Option<Identity>, Error> {
+    let path = root.join("meta.properties");
+    let Some(bytes) = read_small(io, &path).map_err(Error::io("read", &path))? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let properties: BTreeMap<_, _> = text.lines().filter_map(|line| line.split_once('=')).collect();
+    match properties.get("tidegate.format").and_then(|version| version.parse::<u32>().ok()) {
+        Some(FORMAT_VERSION) => {}
+        Some(other) => return Err(refuse(root, &format!("its format version is {other}; this program reads version {FORMAT_VERSION}"))),
+        None => return Err(refuse(root, "meta.properties names no format version: this is no directory of ours")),
+    }
+    let parsed = || {
+        Some(Identity {
+            node_id: NodeId::new(properties.get("node.id")?.parse().ok()?),
+            directory_id: properties.get("directory.id")?.parse().ok()?,
+            cluster_id: match properties.get("cluster.id") {
+                Some(id) => Some(ClusterId::new(id.parse().ok()?)),
+                None => None,
+            },
+        })
+    };
+    parsed().map(Some).ok_or_else(|| Error::Corrupt { path, position: 0, reason: "an id is missing or malformed".to_owned() })
+}
+
+#[cfg(test)]
+mod tests;

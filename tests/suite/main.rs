@@ -1,0 +1,15 @@
+//! The suites of the whole system, in one binary: linking RocksDB once is enough.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is tests: a failure here is a failed test, with what it printed")]
+
+mod bad_requests;
+mod coalescing;
+mod crash;
+mod graceful;
+mod in_equals_out;
+mod oracles;
+mod readme;
+mod schemathesis;
+mod slow_clients;
+mod slow_disk;
+mod tidy;

@@ -1,0 +1,171 @@
+//! The closed set of error codes. Each says whether repeating the call can help and whether the failed call may have done something.
+
+use std::fmt;
+
+/// Whether a failed call may have changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SideEffects {
+    /// It certainly did nothing.
+    None,
+    /// It may have done its work, or a part of it; only its answer is certain to be lost.
+    Possible,
+}
+
+impl SideEffects {
+    /// As it stands in a problem.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Possible => "possible",
+        }
+    }
+}
+
+macro_rules! error_codes {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $title:literal, retryable: $retryable:literal, side_effects: $effects:ident;)*) => {
+        /// What went wrong, as clients see it. Codes are never renamed and never mean something else later.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum ErrorCode {
+            $($(#[doc = $doc])+ $variant,)*
+        }
+
+        impl ErrorCode {
+            /// All of them, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable name, kebab-case.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// A few words for people, the same for every occurrence.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+
+            /// What it means and what to do, for the documentation.
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc,)+).trim_ascii(),)* }
+            }
+
+            /// Whether the same call may succeed later without being changed.
+            pub const fn is_retryable(self) -> bool {
+                match self { $(Self::$variant => $retryable,)* }
+            }
+
+            /// Whether the failed call may have done something.
+            pub const fn side_effects(self) -> SideEffects {
+                match self { $(Self::$variant => SideEffects::$effects,)* }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// The body is not what its content type says: not JSON, a field of the wrong type, bad base64, an encoding that does not decode, an impossible length.
+    MalformedBody = "malformed-body", "Malformed body", retryable: false, side_effects: None;
+    /// A request header has a value that cannot be read.
+    MalformedHeader = "malformed-header", "Malformed header", retryable: false, side_effects: None;
+    /// A query parameter has a value that cannot be read.
+    MalformedParameter = "malformed-parameter", "Malformed query parameter", retryable: false, side_effects: None;
+    /// A JSON field that does not exist; `did_you_mean` names the nearest. `Prefer: handling=lenient` ignores such fields instead.
+    UnknownField = "unknown-field", "Unknown field", retryable: false, side_effects: None;
+    /// A query parameter that does not exist; `did_you_mean` names the nearest.
+    UnknownParameter = "unknown-parameter", "Unknown query parameter", retryable: false, side_effects: None;
+    /// The page's origin is neither the node's own nor configured; only GET, HEAD and OPTIONS are open to it.
+    OriginNotAllowed = "origin-not-allowed", "Origin not allowed", retryable: false, side_effects: None;
+    /// The node listens on loopback and the request names another host, as a rebound DNS name would.
+    HostNotAllowed = "host-not-allowed", "Host not allowed", retryable: false, side_effects: None;
+    /// No such path.
+    RouteNotFound = "route-not-found", "No such path", retryable: false, side_effects: None;
+    /// No such topic, or a name that no topic can have.
+    TopicNotFound = "topic-not-found", "No such topic", retryable: false, side_effects: None;
+    /// The topic has no such partition.
+    PartitionNotFound = "partition-not-found", "No such partition", retryable: false, side_effects: None;
+    /// No record stands at that offset, although its neighbours may.
+    RecordNotFound = "record-not-found", "No such record", retryable: false, side_effects: None;
+    /// No such node.
+    NodeNotFound = "node-not-found", "No such node", retryable: false, side_effects: None;
+    /// The path exists, the method does not; `Allow` lists those that do.
+    MethodNotAllowed = "method-not-allowed", "Method not allowed", retryable: false, side_effects: None;
+    /// None of the media types in `Accept` can be given.
+    NotAcceptable = "not-acceptable", "Not acceptable", retryable: false, side_effects: None;
+    /// The request came too slowly.
+    RequestTimeout = "request-timeout", "Request timeout", retryable: true, side_effects: None;
+    /// A topic of that name exists.
+    TopicAlreadyExists = "topic-already-exists", "Topic already exists", retryable: false, side_effects: None;
+    /// The topic exists and is not what was asked for; `differences` says in what.
+    TopicDiffers = "topic-differs", "Topic differs", retryable: false, side_effects: None;
+    /// The body is larger than the node accepts, as received or as decompressed.
+    BodyTooLarge = "body-too-large", "Body too large", retryable: false, side_effects: None;
+    /// A record or batch is larger than the topic's `max.message.bytes`.
+    RecordTooLarge = "record-too-large", "Record too large", retryable: false, side_effects: None;
+    /// The URI is longer than the node accepts.
+    UriTooLong = "uri-too-long", "URI too long", retryable: false, side_effects: None;
+    /// The head of the request is larger than the node accepts.
+    HeadTooLarge = "head-too-large", "Request head too large", retryable: false, side_effects: None;
+    /// The content type is not one that this path takes.
+    UnsupportedMediaType = "unsupported-media-type", "Unsupported media type", retryable: false, side_effects: None;
+    /// The content encoding is none of gzip, zstd, br and deflate.
+    UnsupportedContentEncoding = "unsupported-content-encoding", "Unsupported content encoding", retryable: false, side_effects: None;
+    /// The offset is before the earliest (`reason: trimmed`) or after the log's end (`reason: future`).
+    OffsetOutOfRange = "offset-out-of-range", "Offset out of range", retryable: false, side_effects: None;
+    /// Another node leads the partition.
+    NotLeader = "not-leader", "Not the leader", retryable: true, side_effects: None;
+    /// A record breaks a rule of the topic; `errors` says which. Nothing was written.
+    RecordRejected = "record-rejected", "Record rejected", retryable: false, side_effects: None;
+    /// The request was read, but a value breaks a rule; `errors` says which.
+    ValidationFailed = "validation-failed", "Validation failed", retryable: false, side_effects: None;
+    /// A stored batch is malformed, its CRC is wrong, or it contradicts itself. Nothing was written.
+    CorruptBatch = "corrupt-batch", "Corrupt batch", retryable: false, side_effects: None;
+    /// No config of that name; `did_you_mean` names the nearest.
+    UnknownConfig = "unknown-config", "Unknown config", retryable: false, side_effects: None;
+    /// The node failed in a way it did not foresee; its log says more under the request id.
+    Internal = "internal", "Internal error", retryable: true, side_effects: Possible;
+    /// The node has not finished starting.
+    Starting = "starting", "Starting", retryable: true, side_effects: None;
+    /// The node is stopping.
+    Draining = "draining", "Draining", retryable: true, side_effects: None;
+    /// More is under way than the node has room for.
+    Overloaded = "overloaded", "Overloaded", retryable: true, side_effects: None;
+    /// The partition has no leader just now.
+    LeaderUnavailable = "leader-unavailable", "Leader unavailable", retryable: true, side_effects: None;
+    /// The metadata quorum did not answer in time.
+    MetadataUnavailable = "metadata-unavailable", "Metadata unavailable", retryable: true, side_effects: Possible;
+    /// The partition's disk failed, so that it takes no more writes until the node is restarted. Nothing of this call counts as written.
+    StorageFailed = "storage-failed", "Storage failed", retryable: true, side_effects: Possible;
+    /// A file of the partition is damaged. Reads and writes that do not meet the damage go on.
+    CorruptLog = "corrupt-log", "Corrupt log", retryable: false, side_effects: None;
+    /// The disk is full.
+    StorageFull = "storage-full", "Storage full", retryable: true, side_effects: None;
+    /// The node has no file handles left for another partition.
+    TooManyOpenFiles = "too-many-open-files", "Too many open files", retryable: false, side_effects: None;
+    /// Some partitions of the request were written and others not; `results` says which.
+    PartialWrite = "partial-write", "Partial write", retryable: true, side_effects: Possible;
+    /// The write was accepted but did not finish in time: it may still happen.
+    WriteTimeout = "write-timeout", "Write timeout", retryable: true, side_effects: Possible;
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A promise: a code names one thing, in kebab-case.
+    #[test]
+    fn codes_are_distinct_and_kebab_case() {
+        let names: BTreeSet<_> = ErrorCode::ALL.iter().map(|c| c.as_str()).collect();
+        assert_eq!(names.len(), ErrorCode::ALL.len());
+        for code in ErrorCode::ALL {
+            assert!(code.as_str().chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{code}");
+            assert!(!code.description().is_empty() && !code.title().is_empty());
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Topic configs: Kafka's names where Kafka has one, typed, with bounds. One table is the source of parsing, defaults and documentation.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::compression::Codec;
+use crate::limits;
+use crate::time::Timestamp;
+
+/// Whether an acknowledged record must be on disk (D8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Only what a finished `fdatasync` covers counts.
+    Fsync,
+    /// What is written counts, as in Kafka: replicas are the durability.
+    Replicated,
+}
+
+/// Which timestamp a record keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime,
+    /// The time of writing.
+    LogAppendTime,
+}
+
+/// What becomes of old records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    /// Old segments are deleted.
+    pub delete: bool,
+    /// The latest record of each key is kept.
+    pub compact: bool,
+}
+
+/// The value of a config: what a definition's bounds are checked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number within bounds, both included.
+    Integer {
+        /// The least.
+        min: i64,
+        /// The greatest.
+        max: i64,
+    },
+    /// A ratio within 0 and 1.
+    Ratio,
+    /// One of some words.
+    OneOf(&'static [&'static str]),
+    /// Some of some words, separated by commas, at least one.
+    ListOf(&'static [&'static str]),
+    /// `true` or `false`.
+    Boolean,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer { min, max: i64::MAX } => write!(f, "a whole number from {min}"),
+            Self::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Self::Ratio => f.write_str("a number from 0 to 1"),
+            Self::OneOf(words) => write!(f, "one of {}", words.join(", ")),
+            Self::ListOf(words) => write!(f, "some of {}, separated by commas", words.join(", ")),
+            Self::Boolean => f.write_str("true or false"),
+        }
+    }
+}
+
+impl Kind {
+    fn accepts(self, value: &str) -> bool {
+        match self {
+            Self::Integer { min, max } => value.parse().is_ok_and(|n: i64| (min..=max).contains(&n)),
+            Self::Ratio => value.parse().is_ok_and(|n: f64| (0.0..=1.0).contains(&n)),
+            Self::OneOf(words) => words.contains(&value),
+            Self::ListOf(words) => value.split(',').all(|word| words.contains(&word.trim())),
+            Self::Boolean => matches!(value, "true" | "false"),
+        }
+    }
+}
+
+/// One config: its name, what it takes, its default, what it means.
+#[derive(Debug, Clone, Copy)]
+pub struct Definition {
+    /// Kafka's name, or ours in the same style.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// Its default, as written.
+    pub default: &'static str,
+    /// A sentence for people.
+    pub description: &'static str,
+}
+
+const fn at_least(min: i64) -> Kind {
+    Kind::Integer { min, max: i64::MAX }
+}
+
+const fn define(name: &'static str, kind: Kind, default: &'static str, description: &'static str) -> Definition {
+    Definition { name, kind, default, description }
+}
+
+/// `long` maximum, as Kafka writes "never".
+const NEVER: &str = "9223372036854775807";
+
+/// Every topic config there is, by name.
+#[rustfmt::skip]
+pub const DEFINITIONS: &[Definition] = &[
+    define("cleanup.policy", Kind::ListOf(&["delete", "compact"]), "delete", "What becomes of old records: segments are deleted, or the latest record of each key is kept."),
+    define("compression.type", Kind::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "producer", "How batches are packed on disk; 'producer' leaves them as they come."),
+    define("delete.retention.ms", at_least(0), "86400000", "How long a compacted topic keeps tombstones."),
+    define("durability", Kind::OneOf(&["fsync", "replicated"]), "fsync", "What counts as written: what is synced to disk, or what the operating system has taken on every in-sync replica."),
+    define("file.delete.delay.ms", at_least(0), "60000", "How long a file that is no longer needed stays on disk."),
+    define("flush.messages", at_least(1), NEVER, "With durability=replicated: sync after so many records."),
+    define("flush.ms", at_least(0), NEVER, "With durability=replicated: sync after so long."),
+    define("index.interval.bytes", Kind::Integer { min: 0, max: i32::MAX as i64 }, "4096", "Bytes of log between two entries of the offset index."),
+    define("max.compaction.lag.ms", at_least(1), NEVER, "After how long a record is compacted at the latest."),
+    define("max.message.bytes", Kind::Integer { min: 1024, max: limits::BATCH_BYTES_MAX as i64 }, "1048588", "The largest batch, as stored."),
+    define("message.timestamp.after.max.ms", at_least(0), "3600000", "How far a record's timestamp may lie in the future."),
+    define("message.timestamp.before.max.ms", at_least(0), NEVER, "How far a record's timestamp may lie in the past."),
+    define("message.timestamp.type", Kind::OneOf(&["CreateTime", "LogAppendTime"]), "CreateTime", "Whose clock stamps records: the producer's, or the leader's when it writes."),
+    define("min.cleanable.dirty.ratio", Kind::Ratio, "0.5", "The share of a log that must be uncompacted before it is compacted."),
+    define("min.compaction.lag.ms", at_least(0), "0", "How long a record stays uncompacted at least."),
+    define("min.insync.replicas", Kind::Integer { min: 1, max: i32::MAX as i64 }, "1", "In-sync replicas that acks=all needs; not set, it is the majority of the replication factor."),
+    define("retention.bytes", at_least(-1), "-1", "Bytes of a partition beyond which old segments are deleted; -1 is no bound."),
+    define("retention.ms", at_least(-1), "604800000", "Age beyond which segments are deleted; -1 is no bound."),
+    define("segment.bytes", Kind::Integer { min: limits::SEGMENT_BYTES_MIN as i64, max: limits::SEGMENT_BYTES_MAX as i64 }, "1073741824", "Size at which a new segment is begun."),
+    define("segment.index.bytes", Kind::Integer { min: 1024, max: i32::MAX as i64 }, "10485760", "Size of an index at which a new segment is begun."),
+    define("segment.ms", at_least(1), "604800000", "Age at which a new segment is begun."),
+    define("unclean.leader.election.enable", Kind::Boolean, "false", "Whether a replica that may lack records may become leader when no other can."),
+];
+
+/// Why a config was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no such config.
+    #[error("there is no topic config '{0}'")]
+    Unknown(String),
+    /// The value is not one it takes.
+    #[error("{name} must be {kind}, not '{value}'")]
+    Value {
+        /// The config.
+        name: &'static str,
+        /// What it takes.
+        kind: Kind,
+        /// What was given.
+        value: String,
+    },
+}
+
+/// The definition of `name`, if there is one.
+pub fn definition(name: &str) -> Option<&'static Definition> {
+    DEFINITIONS.iter().find(|d| d.name == name)
+}
+
+/// Checks one name and value.
+///
+/// # Errors
+/// [`ConfigError`] if there is no such config or it does not take the value.
+pub fn check(name: &str, value: &str) -> Result<(), ConfigError> {
+    let definition = definition(name).ok_or_else(|| ConfigError::Unknown(name.to_owned()))?;
+    if definition.kind.accepts(value) {
+        return Ok(());
+    }
+    Err(ConfigError::Value { name: definition.name, kind: definition.kind, value: value.to_owned() })
+}
+
+/// The configs that the floors below and above act on, typed. Made from overrides that [`check`] has accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopicConfig {
+    /// `cleanup.policy`
+    pub cleanup_policy: CleanupPolicy,
+    /// `compression.type`; `None` is `producer`.
+    pub compression: Option<Codec>,
+    /// `durability`
+    pub durability: Durability,
+    /// `flush.messages`
+    pub flush_records: u64,
+    /// `index.interval.bytes`
+    pub index_interval_bytes: u64,
+    /// `max.message.bytes`
+    pub batch_bytes_max: usize,
+    /// `message.timestamp.type`
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`
+    pub timestamp_after_max_ms: i64,
+    /// `retention.ms`; `None` is no bound.
+    pub retention_ms: Option<i64>,
+    /// `retention.bytes`; `None` is no bound.
+    pub retention_bytes: Option<u64>,
+    /// `segment.bytes`
+    pub segment_bytes: u64,
+}
+
+impl TopicConfig {
+    /// The defaults with `overrides` laid over them.
+    ///
+    /// # Errors
+    /// As [`check`].
+    pub fn from_overrides(overrides: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        for (name, value) in overrides {
+            check(name, value)?;
+        }
+        let get = |name: &str| match overrides.get(name) {
+            Some(value) => value.as_str(),
+            None => definition(name).map_or("", |d| d.default),
+        };
+        // Every value has passed its kind's check, so these parse; a default that did not would fail the test below.
+        let integer = |name: &str| get(name).parse::<i64>().unwrap_or_default();
+        let unsigned = |name: &str| u64::try_from(integer(name)).unwrap_or_default();
+        let bounded = |name: &str| (integer(name) >= 0).then(|| integer(name));
+        let policies: Vec<_> = get("cleanup.policy").split(',').map(str::trim).collect();
+        Ok(Self {
+            cleanup_policy: CleanupPolicy { delete: policies.contains(&"delete"), compact: policies.contains(&"compact") },
+            compression: Codec::ALL.into_iter().find(|codec| codec.name() == get("compression.type")),
+            durability: if get("durability") == "fsync" { Durability::Fsync } else { Durability::Replicated },
+            flush_records: unsigned("flush.messages"),
+            index_interval_bytes: unsigned("index.interval.bytes"),
+            batch_bytes_max: usize::try_from(integer("max.message.bytes")).unwrap_or_default(),
+            timestamp_type: match get("message.timestamp.type") {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            timestamp_before_max_ms: integer("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: integer("message.timestamp.after.max.ms"),
+            retention_ms: bounded("retention.ms"),
+            retention_bytes: bounded("retention.bytes").map(i64::unsigned_abs),
+            segment_bytes: unsigned("segment.bytes"),
+        })
+    }
+}
+
+impl TopicConfig {
+    /// The earliest and the latest timestamp, in ms, that a record may bring at `now`; never a negative one.
+    pub fn timestamp_range(&self, now: Timestamp) -> (i64, i64) {
+        let now = now.millis();
+        (now.saturating_sub(self.timestamp_before_max_ms).max(0), now.saturating_add(self.timestamp_after_max_ms))
+    }
+}
+
+impl Default for TopicConfig {
+    fn default() -> Self {
+        match Self::from_overrides(&BTreeMap::new()) {
+            Ok(config) => config,
+            Err(error) => unreachable!("no overrides, no error: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A promise: every default is a value that its own config takes, and names are sorted and distinct.
+    #[test]
+    fn defaults_are_valid() {
+        for d in DEFINITIONS {
+            assert_eq!(check(d.name, d.default), Ok(()), "{}", d.name);
+        }
+        assert!(DEFINITIONS.is_sorted_by(|a, b| a.name < b.name));
+        let config = TopicConfig::default();
+        assert_eq!((config.segment_bytes, config.batch_bytes_max), (1 << 30, limits::BATCH_BYTES_DEFAULT));
+        assert_eq!((config.durability, config.compression), (Durability::Fsync, None));
+        assert_eq!((config.retention_ms, config.retention_bytes), (Some(604_800_000), None));
+        assert!(config.cleanup_policy.delete && !config.cleanup_policy.compact);
+    }
+
+    /// A promise: a value outside a config's bounds is refused, and the refusal names the bounds.
+    #[test]
+    fn values_out_of_bounds_are_refused() {
+        for (name, bad) in [
+            ("segment.bytes", "1"),
+            ("segment.bytes", "1GiB"),
+            ("retention.ms", "-2"),
+            ("retention.ms", "9223372036854775808"),
+            ("cleanup.policy", ""),
+            ("cleanup.policy", "compact,purge"),
+            ("durability", "none"),
+            ("min.cleanable.dirty.ratio", "NaN"),
+            ("unclean.leader.election.enable", "yes"),
+        ] {
+            assert!(matches!(check(name, bad), Err(ConfigError::Value { .. })), "{name}={bad}");
+        }
+        assert_eq!(check("retention.hours", "1"), Err(ConfigError::Unknown("retention.hours".into())));
+        let policy = BTreeMap::from([("cleanup.policy".to_owned(), "compact, delete".to_owned())]);
+        let parsed = TopicConfig::from_overrides(&policy).unwrap();
+        assert!(parsed.cleanup_policy.delete && parsed.cleanup_policy.compact);
+    }
+}
