@@ -7,7 +7,8 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export TIDEGATE_VENV ?= $(CURDIR)/.venv
 
-# One profile for everything, so that RocksDB is built once (see Cargo.toml).
+# One profile for everything, so that RocksDB is built once (see Cargo.toml). A crate below `api` is never built alone: with fewer features of what
+# RocksDB is built with, it would be built again.
 CARGO := cargo
 RELEASE := --release --locked
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
@@ -56,7 +57,7 @@ openapi: setup ## Write openapi/openapi.json anew from the handlers
 
 crash: setup ## Kill a node again and again under load, and cut the disk off at every write
 	$(CARGO) build $(RELEASE) --workspace --bins
-	$(CARGO) test $(RELEASE) -p tidegate-storage crash
+	$(CARGO) test $(RELEASE) -p tidegate-storage -p tidegate-tests --lib crash
 	$(CARGO) test $(RELEASE) -p tidegate-tests --test suite crash::
 
 bench: setup ## Measure a node beside a bare handler (SECONDS_EACH=4; TMPDIR=/dev/shm leaves the disk out)

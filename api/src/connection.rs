@@ -350,12 +350,32 @@ struct Socket {
     head_timeout: Option<Duration>,
     /// Runs only while a head is incomplete, so that most requests start none.
     head_timer: Option<Pin<Box<Sleep>>>,
-    /// Runs once the last answer is out.
-    goodbye: Option<Pin<Box<Sleep>>>,
+    /// There once the last answer is out.
+    goodbye: Option<Goodbye>,
 }
 
-/// How long a client that is still sending may take to notice its answer.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long a client may be silent before it is taken to have noticed its answer. A busy one takes seconds, and a reset would cost it the
+/// answer: it could not know then that nothing was written.
+const GOODBYE_SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How long a client that goes on sending is listened to.
+const GOODBYE_MAX: Duration = Duration::from_secs(30);
+
+/// The time between the last byte to a client and the end of its connection.
+struct Goodbye {
+    ends: tokio::time::Instant,
+    silence: Pin<Box<Sleep>>,
+}
+
+impl Goodbye {
+    fn new() -> Self {
+        Self { ends: tokio::time::Instant::now() + GOODBYE_MAX, silence: Box::pin(tokio::time::sleep(GOODBYE_SILENCE_MAX)) }
+    }
+
+    fn heard(&mut self) {
+        let silent_until = tokio::time::Instant::now() + GOODBYE_SILENCE_MAX;
+        self.silence.as_mut().reset(silent_until.min(self.ends));
+    }
+}
 
 impl Socket {
     fn received(&mut self) {
@@ -415,18 +435,18 @@ impl Write for Socket {
         if this.goodbye.is_none() {
             ready!(Pin::new(&mut this.io).poll_shutdown(context))?;
         }
-        let goodbye = this.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
+        let goodbye = this.goodbye.get_or_insert_with(Goodbye::new);
         loop {
-            let mut space = [0; 4 << 10];
-            let mut thrown_away = ReadBuf::new(&mut space);
-            let read = Pin::new(&mut this.io).poll_read(context, thrown_away.unfilled());
-            let is_over = matches!(read, Poll::Ready(Err(_))) || (read.is_ready() && thrown_away.filled().is_empty());
-            if is_over || goodbye.as_mut().poll(context).is_ready() {
+            if goodbye.silence.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            if read.is_pending() {
-                return Poll::Pending;
+            let mut space = [0; 4 << 10];
+            let mut thrown_away = ReadBuf::new(&mut space);
+            let read = ready!(Pin::new(&mut this.io).poll_read(context, thrown_away.unfilled()));
+            if read.is_err() || thrown_away.filled().is_empty() {
+                return Poll::Ready(Ok(()));
             }
+            goodbye.heard();
         }
     }
 

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tidegate_cluster::error::{Difference, RangeReason, Violation};
-use tidegate_types::{BatchError, ErrorCode, topic_config};
+use tidegate_types::{BatchError, ErrorCode, SideEffects, topic_config};
 
 /// What `type` begins with; the code follows.
 const TYPE_PREFIX: &str = "https://tidegate.dev/problems/";
@@ -25,12 +25,14 @@ struct Problem {
     detail: String,
     extras: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What the request may have done beyond what the code says.
+    side_effects: SideEffects,
 }
 
 impl ApiError {
     /// A problem; `detail` is a sentence about this occurrence, which never repeats what the client sent at length.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self(Box::new(Problem { code, detail: detail.into(), extras: Map::new(), headers: Vec::new() }))
+        Self(Box::new(Problem { code, detail: detail.into(), extras: Map::new(), headers: Vec::new(), side_effects: code.side_effects() }))
     }
 
     /// 400 `malformed-body`.
@@ -94,6 +96,13 @@ impl ApiError {
         self.header(CONNECTION, HeaderValue::from_static("close"))
     }
 
+    /// Says that the request has done something, or may have, although its code alone would not.
+    #[must_use]
+    pub fn after_effects(mut self) -> Self {
+        self.0.side_effects = SideEffects::Possible;
+        self
+    }
+
     /// What went wrong.
     pub fn code(&self) -> ErrorCode {
         self.0.code
@@ -126,7 +135,7 @@ impl ApiError {
             code: code.as_str(),
             request_id,
             retryable: code.is_retryable(),
-            side_effects: code.side_effects().as_str(),
+            side_effects: self.0.side_effects.as_str(),
             extras: self.0.extras.iter().filter(|(name, _)| !COMMON_FIELDS.contains(&name.as_str())).collect(),
         };
         serde_json::to_vec(&object).unwrap_or_default() // It holds nothing that can fail: strings, numbers and JSON values.

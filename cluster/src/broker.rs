@@ -45,7 +45,12 @@ pub struct BrokerConfig {
     pub disk_threads: usize,
     /// Logs that are opened (read and checked) at a time (`num.recovery.threads.per.data.dir`).
     pub recovery_threads: usize,
+    /// How often the recovery points are written down.
+    pub checkpoint_interval: Duration,
 }
+
+/// How often recovery points are written down where nothing else is said.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the broker is put together from. It owns none of it alone, but nobody else writes to the store while it runs.
 #[derive(Debug)]
@@ -81,9 +86,6 @@ struct Inner {
     stopped: CancellationToken,
     background: TaskTracker,
 }
-
-/// How often the recovery points are written down.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Broker {
     /// Registers the node, opens every partition that it has (each is read and checked), and takes calls from then on.
@@ -232,7 +234,8 @@ impl Broker {
 
     /// Notes now and then up to where logs are synced.
     async fn write_checkpoints(self) {
-        let mut tick = tokio::time::interval(CHECKPOINT_INTERVAL);
+        let interval = self.inner.config.checkpoint_interval;
+        let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut written = BTreeMap::new();
         loop {

@@ -20,8 +20,9 @@ pub mod peer;
 
 pub use admission::{Admission, Permit};
 pub use broker::{
-    Acks, Appended, Broker, BrokerConfig, BrokerParts, ClusterDescription, EnsureOutcome, FetchRequest, Fetched, NewTopic, NodeDescription,
-    OffsetQuestion, OffsetReset, Offsets, PartitionDescription, Payload, Position, Ticket, TopicChange, TopicDescription,
+    Acks, Appended, Broker, BrokerConfig, BrokerParts, CHECKPOINT_INTERVAL, ClusterDescription, EnsureOutcome, FetchRequest, Fetched,
+    NewTopic, NodeDescription, OffsetQuestion, OffsetReset, Offsets, PartitionDescription, Payload, Position, Ticket, TopicChange,
+    TopicDescription,
 };
 pub use error::Error;
 pub use metadata::image::{MetadataImage, Node, PartitionState, Published, Topic};

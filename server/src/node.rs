@@ -17,7 +17,7 @@ use tidegate_cluster::broker::BrokerParts;
 use tidegate_cluster::metadata::image::ClusterSecret;
 use tidegate_cluster::metadata::quorum::{Compaction, FirstStart, MetadataQuorum, QuorumError, RaftConfig, RaftQuorum, Timings};
 use tidegate_cluster::peer::NoPeers;
-use tidegate_cluster::{Broker, BrokerConfig};
+use tidegate_cluster::{Broker, BrokerConfig, CHECKPOINT_INTERVAL};
 use tidegate_storage::Store;
 use tidegate_storage::io::RealIo;
 use tidegate_storage::kv::KvStore;
@@ -217,6 +217,7 @@ impl Listening {
             client_address: client_address(&self.config, self.address),
             rack: self.config.rack.clone(),
             disk_threads: self.config.disk_threads,
+            checkpoint_interval: CHECKPOINT_INTERVAL,
             recovery_threads: self.config.recovery_threads,
         }
     }

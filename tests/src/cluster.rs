@@ -12,7 +12,7 @@ use tidegate_cluster::broker::BrokerParts;
 use tidegate_cluster::metadata::image::ClusterSecret;
 use tidegate_cluster::metadata::quorum::{Compaction, FirstStart, MetadataQuorum, RaftConfig, RaftQuorum, Timings};
 use tidegate_cluster::peer::NoPeers;
-use tidegate_cluster::{Broker, BrokerConfig};
+use tidegate_cluster::{Broker, BrokerConfig, CHECKPOINT_INTERVAL};
 use tidegate_storage::Store;
 use tidegate_storage::io::{Faulty, Io};
 use tidegate_storage::kv::KvStore;
@@ -58,6 +58,7 @@ impl TestNode {
             client_address: address.to_string(),
             rack: None,
             disk_threads: 4,
+            checkpoint_interval: CHECKPOINT_INTERVAL,
             recovery_threads: 2,
         };
         let clock = Arc::new(SystemClock::new());

@@ -67,7 +67,16 @@ impl Process {
     /// # Errors
     /// As [`Process::start`].
     pub fn start_with(data: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::start_in(data, arguments, &[])
+    }
+
+    /// The same, with more environment.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub fn start_in(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut command = Command::new(binary()?);
+        command.envs(environment.iter().copied());
         command.arg("serve").arg("--data-dir").arg(data).args(["--listen", "127.0.0.1:0"]).args(arguments);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let output = Output::default();

@@ -129,6 +129,7 @@ fn a_stream_can_be_taken_up_where_it_failed() {
     let problem = failed.json();
     assert_eq!((failed.status, failed.code().as_str(), &problem["line"]), (400, "malformed-body", &1_701.into()), "{}", failed.text());
     let committed = usize::try_from(problem["committed_records"].as_u64().unwrap()).unwrap();
+    assert_eq!((&problem["side_effects"], &problem["in_doubt"]), (&"possible".into(), &false.into()), "{}", failed.text());
     assert!(committed >= 1_000, "the whole part before the failing one is written, {committed}");
     lines[1_700] = r#"{"text":"1700"}"#.to_owned();
     let rest = send(&lines[committed..]);

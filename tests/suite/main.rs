@@ -12,4 +12,5 @@ mod readme;
 mod schemathesis;
 mod slow_clients;
 mod slow_disk;
+mod slow_readers;
 mod tidy;

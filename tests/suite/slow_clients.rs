@@ -92,6 +92,23 @@ fn slow_bodies_are_cut_off() {
     assert_eq!((good.status, &good.json()["results"][0]["offset"]), (200, &0.into()), "{}", good.text());
 }
 
+/// A promise: a client that is busy sending when its request is refused still gets the refusal, not a reset that leaves it guessing.
+#[test]
+fn a_refusal_waits_for_a_busy_sender() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Process::start(data.path()).unwrap();
+    let mut stream = connect(node.address()).unwrap();
+    stream.write_all(&Request::json("/v1/topics/t/records", "{").length("1000000000").bytes(node.address())).unwrap();
+    for _ in 0..3 {
+        // The node has long answered; a sender that looks up only now and then does not know it yet.
+        std::thread::sleep(Duration::from_millis(700));
+        stream.write_all(&[b' '; 1 << 16]).unwrap();
+    }
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let answer = read_answer(&mut stream, false).unwrap();
+    assert_eq!((answer.status, answer.code().as_str()), (404, "topic-not-found"), "{}", answer.text());
+}
+
 /// A promise: a client that reads no answer holds up nobody but itself.
 #[test]
 fn clients_that_do_not_read_hold_up_nobody() {

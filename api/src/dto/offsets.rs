@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidegate_cluster::{OffsetQuestion, OffsetReset, Offsets, Position};
-use tidegate_types::PartitionIndex;
+use tidegate_types::{Offset, PartitionIndex};
 use utoipa::{IntoParams, ToSchema};
 
 use super::page::ValueShape;
@@ -249,6 +249,9 @@ impl FetchBatchesQuery {
     }
 
     fn position(&self) -> Result<Position, ApiError> {
+        if let Some(tail) = self.tail {
+            within("?tail", tail, 0, Offset::MAX.get())?;
+        }
         let given = [
             self.offset.map(Position::Offset),
             self.timestamp.map(Position::Timestamp),

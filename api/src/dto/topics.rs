@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tidegate_cluster::{NewTopic, Topic, TopicChange, TopicDescription};
 use tidegate_types::{TopicName, topic_config};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::error::ApiError;
+
+/// A field that may be left out but, once it is there, is not `null`: that would leave open which of the two was meant.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
 
 /// A topic to be made.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -19,9 +24,11 @@ pub(crate) struct CreateTopic {
     #[schema(min_length = 1, max_length = 249, pattern = "^[a-zA-Z0-9._-]+$")]
     name: String,
     /// How many partitions; left out: the cluster's default.
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, minimum = 1, maximum = 10_000)]
     partitions: Option<u32>,
     /// Replicas of each partition; left out: 3, or as many as there are nodes.
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, minimum = 1)]
     replication_factor: Option<u16>,
     /// Configs that are not to be the default; values are strings.
@@ -35,9 +42,11 @@ pub(crate) struct CreateTopic {
 #[schema(example = json!({"partitions": 4, "replication_factor": 1, "config": {"retention.ms": "604800000"}}))]
 pub(crate) struct EnsureTopic {
     /// How many partitions; left out: the cluster's default if it is made.
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, minimum = 1, maximum = 10_000)]
     partitions: Option<u32>,
     /// Replicas of each partition.
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, minimum = 1)]
     replication_factor: Option<u16>,
     /// Configs that are not to be the default; values are strings.
@@ -51,6 +60,7 @@ pub(crate) struct EnsureTopic {
 #[schema(example = json!({"partitions": 8, "config": {"retention.ms": "1000", "cleanup.policy": null}}))]
 pub(crate) struct AlterTopic {
     /// The new number of partitions, which can only grow.
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, minimum = 1, maximum = 10_000)]
     partitions: Option<u32>,
     /// Configs to set; `null` puts one back to its default.

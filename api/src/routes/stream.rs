@@ -1,8 +1,8 @@
 //! Produce as a stream: NDJSON, a record a line, written as it comes.
 //!
 //! A body may be far longer than a request elsewhere: it is cut into pieces of up to 1,000 lines, each written whole or not at all, one
-//! after the other. Its promise: when it fails, **all lines before `line` are written**, and none from there on unless `side_effects` says
-//! that it is possible; so a client goes on there.
+//! after the other. Its promise: when it fails, **all lines before `line` are written**, and none from there on unless `in_doubt` says that
+//! some may be; so a client goes on there. `side_effects` is about the whole body, as everywhere: it is `none` only if no line is written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tidegate_cluster::{Broker, Payload, Topic};
-use tidegate_types::{ErrorCode, PartitionIndex};
+use tidegate_types::{ErrorCode, PartitionIndex, SideEffects};
 use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -43,7 +43,7 @@ pub(crate) fn router() -> OpenApiRouter<ApiState> {
 ///
 /// One record a line, as in `ProduceRequest.records`; blank lines are passed over. The records are written in pieces of up to 1,000
 /// lines while the body arrives; the answer comes at its end. If a line is bad or a piece fails, the problem says in
-/// `committed_records` how many records are written, and in `line` where to go on.
+/// `committed_records` how many records are written, in `line` where to go on, and in `in_doubt` whether some from there on may be written.
 #[utoipa::path(
     post, path = "/v1/topics/{topic}/records/stream", operation_id = "produceStream", tag = "records", params(TopicPath, ProduceQuery),
     request_body(content = RawBytes, content_type = "application/x-ndjson", description = "Records, one a line"),
@@ -197,7 +197,9 @@ impl Stream<'_> {
 
     fn problem(&self, stopped: Stopped) -> ApiError {
         let last: Vec<serde_json::Value> = self.last_offsets().iter().filter_map(|last| serde_json::to_value(last).ok()).collect();
-        stopped.error.with("committed_records", self.committed).with("line", stopped.line).with("last", last).closing()
+        let in_doubt = stopped.error.code().side_effects() == SideEffects::Possible;
+        let error = if self.committed == 0 { stopped.error } else { stopped.error.after_effects() };
+        error.with("committed_records", self.committed).with("line", stopped.line).with("in_doubt", in_doubt).with("last", last).closing()
     }
 }
 
