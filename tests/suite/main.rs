@@ -13,3 +13,4 @@ mod schemathesis;
 mod slow_clients;
 mod slow_disk;
 mod tidy;
+mod trim;

@@ -1,0 +1,443 @@
+//! Trims: what is given up stays given up, what is not stays, wherever the plug is pulled.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::inspect;
+
+fn offset(n: u64) -> Offset {
+    Offset::new(n).unwrap()
+}
+
+/// A batch whose records have these timestamps; values say their offsets.
+fn batch_at(base: Offset, timestamps: &[i64]) -> SequencedBatch {
+    let mut set = RecordSetBuilder::with_capacity(&LIMITS, 0, 0);
+    for (i, millis) in timestamps.iter().enumerate() {
+        let value = format!("{:040}", base.get() + i as u64);
+        set.push(Timestamp::from_millis(*millis), Encoding::Text, None, Some(value.as_bytes()), [].into_iter()).unwrap();
+    }
+    let mut builder = BatchBuilder::with_capacity(0);
+    builder.push(&set.finish());
+    builder.finish().sequence(base, LeaderEpoch::ZERO).unwrap()
+}
+
+/// What a reader gets that begins at the log's start and goes by it: offsets with their values.
+fn kept(log: &PartitionLog) -> Vec<(u64, u64)> {
+    let mut all = read_all(log, log.log_end(), 300);
+    all.retain(|(offset, _)| *offset >= log.log_start().get());
+    all
+}
+
+fn assert_kept(log: &PartitionLog) {
+    let expected: Vec<_> = (log.log_start().get()..log.log_end().get()).map(|n| (n, n)).collect();
+    assert_eq!(kept(log), expected);
+}
+
+/// The base offsets of all files in the log's directory that have one.
+fn bases_on_disk(io: &dyn Io) -> BTreeSet<u64> {
+    let entries = io.list(&Path::new(ROOT).join("t-0")).unwrap();
+    entries.iter().filter_map(|entry| entry.name.split_once('.')?.0.parse().ok()).collect()
+}
+
+fn first_segment(log: &PartitionLog) -> u64 {
+    log.shared.segments.load()[0].base.get()
+}
+
+/// A promise: what lies before the start is gone for every kind of reader at once, also within a batch; what lies after it is not.
+#[test]
+fn what_is_given_up_is_gone_for_every_reader() {
+    let disk = Faulty::new();
+    let mut log = filled(&disk, 10);
+    let (reader, bytes) = (log.reader(), log.reader().size_bytes());
+    // Two records a batch: 5 is the second of its batch.
+    log.trim_to(offset(5)).unwrap().remove().unwrap();
+    assert_eq!((log.log_start(), reader.log_start()), (offset(5), offset(5)));
+    for mode in [ReadMode::Cached, ReadMode::Blocking] {
+        for gone in 0..5 {
+            assert!(matches!(reader.read(offset(gone), log.log_end(), 1000, mode).unwrap(), ReadOutcome::Trimmed), "{gone}");
+        }
+        let ReadOutcome::Batches { bytes, .. } = reader.read(offset(5), log.log_end(), 1, mode).unwrap() else { panic!("it is there") };
+        assert_eq!(values(bytes), [(4, 4), (5, 5)]);
+    }
+    assert_kept(&log);
+    assert!(reader.size_bytes() < bytes);
+    assert_eq!(reader.find_timestamp(Timestamp::from_millis(0), log.log_end()).unwrap().unwrap().0, offset(5));
+    assert_eq!(bases_on_disk(&disk).first(), Some(&first_segment(&log)));
+
+    // All of it: the active segment stays, and takes records at the same offsets as before.
+    let end = log.log_end();
+    log.trim_to(end).unwrap().remove().unwrap();
+    assert_eq!((log.log_start(), log.shared.segments.load().len()), (end, 1));
+    assert!(reader.find_timestamp(Timestamp::from_millis(0), end).unwrap().is_none());
+    assert!(reader.find_max_timestamp(end).unwrap().is_none());
+    log.append(&[batch(end, 3, 50)]).unwrap();
+    log.sync().unwrap();
+    assert_kept(&log);
+    assert_eq!(kept(&log).len(), 3);
+}
+
+/// A promise: a start never goes back, and a trim that changes nothing does nothing to the disk.
+#[test]
+fn a_start_never_goes_back() {
+    let disk = Faulty::new();
+    let mut log = filled(&disk, 10);
+    log.trim_to(offset(11)).unwrap().remove().unwrap();
+    let steps = disk.steps();
+    for before in [0, 3, 10, 11] {
+        assert!(log.trim_to(offset(before)).unwrap().is_empty());
+        assert_eq!(log.log_start(), offset(11));
+    }
+    assert_eq!(disk.steps(), steps);
+}
+
+/// What happens to a log that is trimmed now and then.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Write(Step),
+    /// Gives up so many thousandths of what there is; the files are removed at once, or left to the next start.
+    Trim {
+        thousandths: u64,
+        remove: bool,
+    },
+}
+
+/// What a history has come to.
+#[derive(Debug)]
+struct Came {
+    /// Below it everything was acknowledged as written.
+    end: Offset,
+    /// Nothing was written beyond it.
+    tried_end: Offset,
+    /// Below it everything was acknowledged as given up.
+    start: Offset,
+    /// The trim that was under way last.
+    tried_start: Offset,
+}
+
+fn play_trims(io: &Arc<dyn Io>, history: &[Act]) -> Came {
+    let mut came = Came { end: Offset::ZERO, tried_end: Offset::ZERO, start: Offset::ZERO, tried_start: Offset::ZERO };
+    let Ok((mut log, _)) = open(io) else { return came };
+    for act in history {
+        let done = match *act {
+            Act::Write(Step::Append { batches, records, padding }) => {
+                let base = log.log_end();
+                let group: Vec<_> = (0..batches).map(|i| batch(base.checked_add(i * records).unwrap(), records, padding)).collect();
+                came.tried_end = base.checked_add(batches * records).unwrap();
+                log.append(&group)
+            }
+            Act::Write(Step::Sync) => log.sync(),
+            Act::Trim { thousandths, remove } => {
+                let to = offset(log.log_end().get() * thousandths / 1000);
+                came.tried_start = to.max(came.start);
+                log.trim_to(to).and_then(|trimmed| {
+                    came.start = came.tried_start;
+                    assert_eq!(log.log_start(), came.start);
+                    if remove { trimmed.remove() } else { Ok(()) }
+                })
+            }
+        };
+        if done.is_err() {
+            break;
+        }
+    }
+    came.end = log.synced_end();
+    came
+}
+
+/// What the next start must find: one of the two starts, never before what was acknowledged, and all that is from there on; on the disk
+/// nothing that lies wholly before it.
+fn assert_found(io: &Arc<dyn Io>, log: &PartitionLog, came: &Came, why: &str) {
+    let (start, end) = (log.log_start(), log.log_end());
+    assert!(start == came.start || start == came.tried_start, "{why}: starts at {start}, not as in {came:?}");
+    assert!(end >= came.end && end <= came.tried_end && start <= end, "{why}: ends at {end}, not as in {came:?}");
+    assert_kept(log);
+    let first = first_segment(log);
+    assert!(first <= start.get() && bases_on_disk(io.as_ref()).iter().all(|base| *base >= first), "{why}: leftovers");
+    assert!(log.shared.segments.load().get(1).is_none_or(|second| second.base > start), "{why}: a whole segment lies before {start}");
+}
+
+/// Plays a history on a disk that is cut at `cut`, starts again from what `crash` leaves, goes on, and starts a third time.
+fn trim_crash_at(history: &[Act], cut: u64, crash: Crash) {
+    let why = format!("cut at {cut}, {crash:?}");
+    let disk = Faulty::new();
+    disk.set_plan(FaultPlan { cut_at: Some(cut), ..FaultPlan::default() });
+    let io: Arc<dyn Io> = Arc::new(disk.clone());
+    let came = play_trims(&io, history);
+    let disk = disk.after_crash(crash);
+    let io: Arc<dyn Io> = Arc::new(disk.clone());
+    let (mut log, report) = open(&io).unwrap_or_else(|error| panic!("{why}: {error}"));
+    assert_eq!((report.log_start, report.log_end), (log.log_start(), log.log_end()));
+    assert_found(&io, &log, &came, &why);
+    let (shown, next) = (log.log_start(), log.log_end());
+    log.append(&[batch(next, 2, 10)]).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    let io: Arc<dyn Io> = Arc::new(disk.after_crash(Crash::LoseAll));
+    let (log, report) = open(&io).unwrap_or_else(|error| panic!("{why}, then all lost: {error}"));
+    assert_eq!((log.log_start(), log.log_end(), report.cut_bytes), (shown, next.checked_add(2).unwrap(), 0), "{why}: what was shown stays");
+    assert_kept(&log);
+}
+
+/// Groups, syncs, rolls, and trims of every kind: within a batch, at a segment's edge, of unsynced records, of everything, twice the same.
+fn scripted_trims() -> Vec<Act> {
+    let append = |batches, records, padding| Act::Write(Step::Append { batches, records, padding });
+    let (sync, trim) = (Act::Write(Step::Sync), |thousandths, remove| Act::Trim { thousandths, remove });
+    vec![
+        append(1, 3, 50),
+        append(2, 2, 100),
+        sync,
+        trim(200, true),
+        append(3, 2, 100),
+        append(2, 2, 119),
+        trim(600, true),
+        append(1, 4, 90),
+        sync,
+        trim(700, false),
+        append(2, 3, 80),
+        trim(1000, true),
+        trim(1000, true),
+        append(2, 1, 100),
+        sync,
+        trim(950, true),
+    ]
+}
+
+/// A promise: wherever the plug is pulled, at every write, sync, rename and removal, the next start begins where the last acknowledged trim
+/// said or where the one under way did, and holds every acknowledged record from there on.
+#[test]
+fn a_crash_at_every_step_of_a_trim_leaves_the_old_start_or_the_new_one() {
+    let whole = Faulty::new();
+    let io: Arc<dyn Io> = Arc::new(whole.clone());
+    let came = play_trims(&io, &scripted_trims());
+    assert!(came.start > offset(30) && came.start < came.end, "{came:?}");
+    let crashes = [Crash::LoseAll, Crash::KeepAll, Crash::Kill].into_iter().chain((0..20).map(Crash::Random));
+    for crash in crashes {
+        for cut in 0..=whole.steps() {
+            trim_crash_at(&scripted_trims(), cut, crash);
+        }
+    }
+}
+
+fn any_trims() -> impl Strategy<Value = Vec<Act>> {
+    let append = (1_u64..4, 1_u64..5, 1_usize..120).prop_map(|(batches, records, padding)| Step::Append { batches, records, padding });
+    let trim = (0_u64..=1000, any::<bool>()).prop_map(|(thousandths, remove)| Act::Trim { thousandths, remove });
+    let act = prop_oneof![3 => append.prop_map(Act::Write), 1 => Just(Act::Write(Step::Sync)), 1 => trim];
+    proptest::collection::vec(act, 1..25)
+}
+
+/// A step of a log beside its model: records by their timestamps, or a trim, or another start.
+#[derive(Debug, Clone)]
+enum Turn {
+    Append(Vec<i64>),
+    Trim(prop::sample::Index),
+    Reopen,
+}
+
+fn any_turns() -> impl Strategy<Value = Vec<Turn>> {
+    let append = proptest::collection::vec(0_i64..50, 1..6).prop_map(Turn::Append);
+    let trim = any::<prop::sample::Index>().prop_map(Turn::Trim);
+    proptest::collection::vec(prop_oneof![5 => append, 2 => trim, 1 => Just(Turn::Reopen)], 1..30)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// A promise: the same for histories that nobody has thought of.
+    #[test]
+    fn a_crash_in_any_history_of_trims_leaves_one_of_two_starts(history in any_trims(), cut in 0_u64..120, seed: u64) {
+        trim_crash_at(&history, cut, Crash::Random(seed));
+    }
+
+    /// A promise: a log that is trimmed is a list whose first elements are gone: for reads, for times, for whoever looks into the files.
+    #[test]
+    fn a_trimmed_log_is_a_shorter_list(turns in any_turns(), asked in 0_i64..60) {
+        let disk = Faulty::new();
+        let io: Arc<dyn Io> = Arc::new(disk.clone());
+        let (mut log, _) = open(&io).unwrap();
+        let (mut model, mut start) = (Vec::<i64>::new(), 0_usize);
+        for turn in turns {
+            match turn {
+                Turn::Append(timestamps) => {
+                    log.append(&[batch_at(log.log_end(), &timestamps)]).unwrap();
+                    model.extend(timestamps);
+                }
+                Turn::Trim(at) => {
+                    let to = at.index(model.len() + 1);
+                    start = start.max(to);
+                    log.trim_to(offset(to as u64)).unwrap().remove().unwrap();
+                }
+                Turn::Reopen => {
+                    log.sync().unwrap();
+                    log = open(&io).unwrap().0;
+                }
+            }
+            let (reader, end) = (log.reader(), log.log_end());
+            prop_assert_eq!((log.log_start().get(), end.get()), (start as u64, model.len() as u64));
+            assert_kept(&log);
+            let kept = || (start..model.len()).map(|n| (n as u64, model[n]));
+            let plain = |found: Option<(Offset, Timestamp)>| found.map(|(offset, timestamp)| (offset.get(), timestamp.millis()));
+            let found = plain(reader.find_timestamp(Timestamp::from_millis(asked), end).unwrap());
+            prop_assert_eq!(found, kept().find(|(_, timestamp)| *timestamp >= asked));
+            let largest = kept().map(|(_, timestamp)| timestamp).max();
+            prop_assert_eq!(plain(reader.find_max_timestamp(end).unwrap()), kept().find(|(_, timestamp)| Some(*timestamp) == largest));
+            let summary = inspect::verify(io.as_ref(), &Path::new(ROOT).join("t-0")).unwrap();
+            prop_assert_eq!((summary.findings, summary.records), (vec![], kept().count() as u64));
+        }
+    }
+}
+
+/// A promise: who looks into the files of a node that had no time to remove some sees the log, not what is left of it.
+#[test]
+fn leftovers_are_no_damage() {
+    let disk = Faulty::new();
+    let mut log = filled(&disk, 10);
+    let files = bases_on_disk(&disk);
+    // Never removed, all but the second: what is left has a gap.
+    drop(log.trim_to(offset(13)).unwrap());
+    assert_eq!(bases_on_disk(&disk), files);
+    let second = files.iter().nth(1).unwrap();
+    disk.remove_file(&segment_path(*second)).unwrap();
+    let directory = Path::new(ROOT).join("t-0");
+    let first_kept = inspect::segments(&disk, &directory).unwrap()[0].0;
+    assert_eq!(first_kept.get(), first_segment(&log));
+    let summary = inspect::verify(&disk, &directory).unwrap();
+    assert_eq!((summary.findings, summary.records), (vec![], 7));
+    drop(log);
+    let io: Arc<dyn Io> = Arc::new(disk.after_crash(Crash::KeepAll));
+    let (log, _) = open(&io).unwrap();
+    assert_eq!(log.log_start(), offset(13));
+    assert_kept(&log);
+    assert_eq!(bases_on_disk(io.as_ref()).first(), Some(&first_kept.get()), "the start has removed them");
+}
+
+/// A promise: a full disk refuses a trim and changes nothing; the log goes on, and so does the trim when there is room.
+#[test]
+fn a_full_disk_refuses_a_trim() {
+    let mut refused = 0;
+    for step in 0..6 {
+        let disk = Faulty::new();
+        let mut log = filled(&disk, 5);
+        disk.set_plan(FaultPlan { fail_at: Some((disk.steps() + step, std::io::ErrorKind::StorageFull)), ..FaultPlan::default() });
+        match log.trim_to(offset(6)) {
+            Ok(trimmed) => drop(trimmed),
+            Err(error) => {
+                assert_eq!((error.code(), log.log_start()), (ErrorCode::StorageFull, Offset::ZERO));
+                refused += 1;
+            }
+        }
+        disk.set_plan(FaultPlan::default());
+        assert_kept(&log);
+        log.append(&[batch(log.log_end(), 1, 10)]).unwrap();
+        log.sync().unwrap();
+        log.trim_to(offset(7)).unwrap().remove().unwrap();
+        let io: Arc<dyn Io> = Arc::new(disk.after_crash(Crash::LoseAll));
+        assert_eq!(open(&io).unwrap().0.log_start(), offset(7));
+    }
+    assert!(refused >= 4, "the file, its bytes, its sync, its name: {refused}");
+}
+
+/// A promise: a note that could not be written poisons the log: no reader sees a start that may be forgotten, and nothing more is promised.
+#[test]
+fn a_failed_note_poisons_the_log() {
+    let disk = Faulty::new();
+    let mut log = filled(&disk, 5);
+    disk.set_plan(FaultPlan { fail_at: Some((disk.steps() + 2, std::io::ErrorKind::Other)), ..FaultPlan::default() });
+    assert!(matches!(log.trim_to(offset(6)), Err(Error::Io { .. })));
+    assert_eq!(log.reader().log_start(), Offset::ZERO);
+    assert!(matches!(log.trim_to(offset(6)), Err(Error::Poisoned { .. })));
+    assert!(matches!(log.append(&[batch(log.log_end(), 1, 1)]), Err(Error::Poisoned { .. })));
+    assert_kept(&log);
+}
+
+/// A promise: files that end before what was trimmed have lost something, and are refused; so is a file of log starts that is none.
+#[test]
+fn a_log_that_ends_before_its_start_is_refused() {
+    let disk = Faulty::new();
+    let mut log = filled(&disk, 5);
+    log.trim_to(log.log_end()).unwrap().remove().unwrap();
+    let last = log.shared.segments.load()[0].path.clone();
+    drop(log);
+    let cut = disk.after_crash(Crash::KeepAll);
+    cut.open(&last).unwrap().set_len(0).unwrap();
+    let gone = disk.after_crash(Crash::KeepAll);
+    gone.remove_file(&last).unwrap();
+    for (what, disk) in [("cut", cut), ("gone", gone)] {
+        let io: Arc<dyn Io> = Arc::new(disk);
+        assert!(matches!(open(&io), Err(Error::Corrupt { .. })), "{what}");
+    }
+    let note = Path::new(ROOT).join("log-start-offset-checkpoint");
+    let garbage = disk.after_crash(Crash::KeepAll);
+    crate::io::write_atomically(&garbage, &note, b"0\n1\nt 0 ten\n").unwrap();
+    let io: Arc<dyn Io> = Arc::new(garbage);
+    match store(&io) {
+        Err(Error::Corrupt { path, .. }) => assert_eq!(path, note),
+        other => panic!("{other:?}"),
+    }
+    // Without the file nothing is known of trims: the log begins where its first segment does.
+    let without = disk.after_crash(Crash::KeepAll);
+    without.remove_file(&note).unwrap();
+    let io: Arc<dyn Io> = Arc::new(without);
+    let (log, _) = open(&io).unwrap();
+    assert_eq!(log.log_start().get(), first_segment(&log));
+}
+
+/// A promise: a topic that is deleted and made again under the same name begins at 0, whatever was trimmed of the one before.
+#[test]
+fn a_topic_of_the_same_name_begins_at_its_beginning() {
+    for forgotten_first in [true, false] {
+        let disk = Faulty::new();
+        let mut log = filled(&disk, 5);
+        log.trim_to(offset(7)).unwrap().remove().unwrap();
+        drop(log);
+        let io: Arc<dyn Io> = Arc::new(disk.after_crash(Crash::KeepAll));
+        let store = store(&io).unwrap();
+        if forgotten_first {
+            store.forget(&[tp()]).unwrap();
+            store.remove_log(&tp()).unwrap();
+        }
+        let (log, _) = store.open_log(&tp(), TopicId::new(Uuid::max()), &config()).unwrap();
+        assert_eq!((log.log_start(), log.log_end()), (Offset::ZERO, Offset::ZERO));
+    }
+}
+
+/// A promise: who reads while segments are trimmed and removed under it gets what it asked for, or is told that it is gone; never an error,
+/// and never something else in silence.
+#[test]
+fn readers_finish_or_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(Arc::new(RealIo), directory.path(), NodeId::new(1), Uuid::nil()).unwrap();
+    let (mut log, _) = store.open_log(&tp(), TopicId::new(Uuid::nil()), &config()).unwrap();
+    log.append(&[batch(log.log_end(), 2, 50)]).unwrap();
+    let (reader, done) = (log.reader(), std::sync::atomic::AtomicBool::new(false));
+    let (mut told, mut finished) = (0, 0);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                // Far enough back to be overtaken.
+                let start = reader.log_start();
+                match reader.read(start, Offset::MAX, 500, ReadMode::Blocking).unwrap() {
+                    ReadOutcome::Batches { bytes, .. } => {
+                        let values = values(bytes);
+                        assert!(values.iter().all(|(offset, value)| offset == value));
+                        assert!(
+                            values.is_empty() || values.iter().any(|(offset, _)| *offset == start.get()),
+                            "begins at {start}: {values:?}"
+                        );
+                        finished += 1;
+                    }
+                    ReadOutcome::Trimmed => told += 1,
+                    ReadOutcome::WouldBlock => unreachable!("a blocking read waits"),
+                }
+                reader.find_max_timestamp(Offset::MAX).unwrap();
+            }
+        });
+        for _ in 0..300 {
+            log.append(&[batch(log.log_end(), 2, 50)]).unwrap();
+            log.trim_to(log.log_end().saturating_sub(3)).unwrap().remove().unwrap();
+        }
+        done.store(true, Ordering::Release);
+        reading.join().unwrap();
+    });
+    assert!(finished > 0, "{finished} reads finished, {told} were told");
+    assert_kept(&log);
+}
