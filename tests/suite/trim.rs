@@ -16,7 +16,7 @@ async fn fill(client: &Client) {
     let config = [("segment.bytes".to_owned(), "1048576".to_owned())].into();
     client.create_topic("t", &NewTopic { partitions: Some(1), config, ..NewTopic::default() }).await.unwrap();
     for first in (0..RECORDS).step_by(3) {
-        let record = |n| NewRecord::text(format!("{n:0>100000}")).timestamp(1_000 + i64::try_from(n).unwrap());
+        let record = |n| NewRecord::text(format!("{}{n}", "0".repeat(100_000))).timestamp(1_000 + i64::try_from(n).unwrap());
         let records: Vec<_> = (first..first + 3).map(record).collect();
         client.produce_to("t", 0, &records, &ProduceOptions::default()).await.unwrap();
     }

@@ -204,7 +204,12 @@ fn trims() -> Vec<Row> {
         row("a trim with an unknown field", trim(r#"{"before_offset":1,"after_offset":0}"#), 400, "unknown-field"),
         row("a trim that is mistyped", trim(r#"{"before_ofset":1}"#), 400, "unknown-field"),
         row("a trim with a parameter", elsewhere(&format!("{TRIM}?before_offset=1")), 400, "unknown-parameter"),
-        row("a trim of no type", Request::new("POST", TRIM).body(r#"{"before_offset":1}"#), 415, "unsupported-media-type"),
+        row(
+            "a trim of another type",
+            Request::new("POST", TRIM).header("content-type", "text/plain").body("{}"),
+            415,
+            "unsupported-media-type",
+        ),
         row("a trim by another method", Request::new("DELETE", TRIM), 405, "method-not-allowed"),
         row("a trim of no topic", elsewhere("/v1/topics/none/partitions/0/trim"), 404, "topic-not-found"),
         row("a trim of no partition", elsewhere("/v1/topics/t/partitions/2/trim"), 404, "partition-not-found"),

@@ -49,19 +49,19 @@ fn what_is_given_up_is_gone_for_every_reader() {
     let disk = Faulty::new();
     let mut log = filled(&disk, 10);
     let (reader, bytes) = (log.reader(), log.reader().size_bytes());
-    // Two records a batch: 5 is the second of its batch.
-    log.trim_to(offset(5)).unwrap().remove().unwrap();
-    assert_eq!((log.log_start(), reader.log_start()), (offset(5), offset(5)));
+    // Two records a batch, three batches a segment: 13 is the second record of the third segment.
+    log.trim_to(offset(13)).unwrap().remove().unwrap();
+    assert_eq!((log.log_start(), reader.log_start(), first_segment(&log)), (offset(13), offset(13), 12));
     for mode in [ReadMode::Cached, ReadMode::Blocking] {
-        for gone in 0..5 {
+        for gone in 0..13 {
             assert!(matches!(reader.read(offset(gone), log.log_end(), 1000, mode).unwrap(), ReadOutcome::Trimmed), "{gone}");
         }
-        let ReadOutcome::Batches { bytes, .. } = reader.read(offset(5), log.log_end(), 1, mode).unwrap() else { panic!("it is there") };
-        assert_eq!(values(bytes), [(4, 4), (5, 5)]);
+        let ReadOutcome::Batches { bytes, .. } = reader.read(offset(13), log.log_end(), 1, mode).unwrap() else { panic!("it is there") };
+        assert_eq!(values(bytes), [(12, 12), (13, 13)]);
     }
     assert_kept(&log);
     assert!(reader.size_bytes() < bytes);
-    assert_eq!(reader.find_timestamp(Timestamp::from_millis(0), log.log_end()).unwrap().unwrap().0, offset(5));
+    assert_eq!(reader.find_timestamp(Timestamp::from_millis(0), log.log_end()).unwrap().unwrap().0, offset(13));
     assert_eq!(bases_on_disk(&disk).first(), Some(&first_segment(&log)));
 
     // All of it: the active segment stays, and takes records at the same offsets as before.
@@ -196,7 +196,7 @@ fn scripted_trims() -> Vec<Act> {
         append(2, 3, 80),
         trim(1000, true),
         trim(1000, true),
-        append(2, 1, 100),
+        append(2, 2, 100),
         sync,
         trim(950, true),
     ]
@@ -209,7 +209,7 @@ fn a_crash_at_every_step_of_a_trim_leaves_the_old_start_or_the_new_one() {
     let whole = Faulty::new();
     let io: Arc<dyn Io> = Arc::new(whole.clone());
     let came = play_trims(&io, &scripted_trims());
-    assert!(came.start > offset(30) && came.start < came.end, "{came:?}");
+    assert_eq!((came.start, came.end), (offset(29), offset(31)));
     let crashes = [Crash::LoseAll, Crash::KeepAll, Crash::Kill].into_iter().chain((0..20).map(Crash::Random));
     for crash in crashes {
         for cut in 0..=whole.steps() {
@@ -274,14 +274,14 @@ proptest! {
             let (reader, end) = (log.reader(), log.log_end());
             prop_assert_eq!((log.log_start().get(), end.get()), (start as u64, model.len() as u64));
             assert_kept(&log);
-            let kept = || (start..model.len()).map(|n| (n as u64, model[n]));
+            let kept: Vec<_> = (start..model.len()).map(|n| (n as u64, model[n])).collect();
             let plain = |found: Option<(Offset, Timestamp)>| found.map(|(offset, timestamp)| (offset.get(), timestamp.millis()));
             let found = plain(reader.find_timestamp(Timestamp::from_millis(asked), end).unwrap());
-            prop_assert_eq!(found, kept().find(|(_, timestamp)| *timestamp >= asked));
-            let largest = kept().map(|(_, timestamp)| timestamp).max();
-            prop_assert_eq!(plain(reader.find_max_timestamp(end).unwrap()), kept().find(|(_, timestamp)| Some(*timestamp) == largest));
+            prop_assert_eq!(found, kept.iter().copied().find(|(_, timestamp)| *timestamp >= asked));
+            let largest = kept.iter().map(|(_, timestamp)| *timestamp).max();
+            prop_assert_eq!(plain(reader.find_max_timestamp(end).unwrap()), kept.iter().copied().find(|(_, timestamp)| Some(*timestamp) == largest));
             let summary = inspect::verify(io.as_ref(), &Path::new(ROOT).join("t-0")).unwrap();
-            prop_assert_eq!((summary.findings, summary.records), (vec![], kept().count() as u64));
+            prop_assert_eq!((summary.findings, summary.records), (vec![], kept.len() as u64));
         }
     }
 }
@@ -431,7 +431,7 @@ fn readers_finish_or_are_told() {
                 reader.find_max_timestamp(Offset::MAX).unwrap();
             }
         });
-        for _ in 0..300 {
+        for _ in 0..150 {
             log.append(&[batch(log.log_end(), 2, 50)]).unwrap();
             log.trim_to(log.log_end().saturating_sub(3)).unwrap().remove().unwrap();
         }
