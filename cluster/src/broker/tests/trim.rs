@@ -206,18 +206,15 @@ async fn a_removal_never_touches_the_next_topic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_trim_is_not_held_against_the_next_topic() {
     let node = Node::start(Faulty::new()).await;
-    for _ in 0..3 {
-        let topic = filled(&node, 4).await;
-        node.disk.set_plan(FaultPlan { sync_delay: Duration::from_millis(20), ..FaultPlan::default() });
-        // The trim has to wait behind the append, and the deletion has not.
-        let appending = node.send(&topic, &["late"], Acks::All).unwrap();
-        let (trimmed, deleted) = tokio::join!(biased; trim(&node, &topic, 3), node.broker.delete_topic("t"));
-        assert!(trimmed.is_ok() && deleted.is_ok() && appending.wait(LONG).await.is_ok(), "{trimmed:?} {deleted:?}");
-        node.disk.set_plan(FaultPlan::default());
-        let topic = node.topic("t", &[]).await;
-        assert_eq!(node.produce(&topic, &["first"]).await.unwrap().base_offset, Offset::ZERO);
-        assert_eq!(node.read_all(&topic).await, ["first"]);
-        node.broker.delete_topic("t").await.unwrap();
-    }
+    let topic = filled(&node, 4).await;
+    // Long enough for the deletion to overtake the append, and the trim that waits behind it.
+    node.disk.set_plan(FaultPlan { sync_delay: Duration::from_millis(200), ..FaultPlan::default() });
+    let appending = node.send(&topic, &["late"], Acks::All).unwrap();
+    let (trimmed, deleted) = tokio::join!(biased; trim(&node, &topic, 3), node.broker.delete_topic("t"));
+    assert!(trimmed.is_ok() && deleted.is_ok() && appending.wait(LONG).await.is_ok(), "{trimmed:?} {deleted:?}");
+    node.disk.set_plan(FaultPlan::default());
+    let topic = node.topic("t", &[]).await;
+    assert_eq!(node.produce(&topic, &["first"]).await.unwrap().base_offset, Offset::ZERO);
+    assert_eq!(node.read_all(&topic).await, ["first"]);
     node.stop().await;
 }
