@@ -202,7 +202,7 @@ impl Store {
     /// [`Error::Io`].
     pub fn retain_notes(&self, is_known: impl Fn(&TopicPartition) -> bool) -> Result<(), Error> {
         self.recovery_points.retain(&is_known)?;
-        self.log_starts.retain(&is_known)
+        self.log_starts.retain(is_known)
     }
 
     fn holds_segments(&self, directory: &Path) -> Result<bool, Error> {
