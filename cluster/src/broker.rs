@@ -5,6 +5,7 @@ mod partitions;
 mod produce;
 mod request;
 mod topics;
+mod trim;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use tidegate_storage::{DiskPool, Store};
 use tidegate_types::{Clock, Limits, NodeId, Timestamp};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -80,6 +81,8 @@ struct Inner {
     metadata: watch::Receiver<Published>,
     partitions: Partitions,
     in_flight: Admission,
+    /// One trim at a time: the notes of all partitions are in one file, and removing files loads the disk.
+    trims: Arc<Semaphore>,
     /// Cancelled when the node begins to stop: whoever waits for records gets what there is.
     draining: CancellationToken,
     /// Ends the background tasks, after the last write.
@@ -103,9 +106,9 @@ impl Broker {
         let partitions = Partitions::new(Arc::clone(&store), Arc::new(disk), Arc::clone(&clock), &config);
         let in_flight = Admission::new("bytes of requests under way on the node", config.limits.in_flight_bytes);
         let (draining, stopped, background) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let broker = Self {
-            inner: Arc::new(Inner { config, store, quorum, clock, metadata, partitions, in_flight, draining, stopped, background }),
-        };
+        let trims = Arc::new(Semaphore::new(1));
+        let inner = Inner { config, store, quorum, clock, metadata, partitions, in_flight, trims, draining, stopped, background };
+        let broker = Self { inner: Arc::new(inner) };
         broker.register().await?;
         let published = broker.metadata();
         if let Some(cluster_id) = published.image.cluster_id {

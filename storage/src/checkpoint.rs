@@ -1,7 +1,8 @@
 //! Small text files in Kafka's shape: version, number of entries, one entry a line. Replaced atomically.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_types::{Offset, PartitionIndex, TopicName, TopicPartition};
 
@@ -10,6 +11,55 @@ use crate::io::{Io, read_small, write_atomically};
 
 /// The file of recovery points: everything below an entry's offset was synced.
 pub const RECOVERY_POINT: &str = "recovery-point-offset-checkpoint";
+
+/// The file of log starts: everything below an entry's offset was deleted on purpose.
+pub const LOG_START: &str = "log-start-offset-checkpoint";
+
+/// One such file and what it says: what a call has changed is durable when the call returns.
+#[derive(Debug)]
+pub(crate) struct OffsetCheckpoint {
+    io: Arc<dyn Io>,
+    path: PathBuf,
+    offsets: Mutex<BTreeMap<TopicPartition, Offset>>,
+}
+
+impl OffsetCheckpoint {
+    /// Reads the file; none is no entries.
+    pub(crate) fn open(io: Arc<dyn Io>, path: PathBuf) -> Result<Self, Error> {
+        let offsets = read_offsets(io.as_ref(), &path)?;
+        Ok(Self { io, path, offsets: Mutex::new(offsets) })
+    }
+
+    /// A partition's entry, [`Offset::ZERO`] without one.
+    pub(crate) fn get(&self, tp: &TopicPartition) -> Offset {
+        self.lock().get(tp).copied().unwrap_or(Offset::ZERO)
+    }
+
+    /// Sets entries; all others stay. After an error the file holds the old or the new ones, and the next call begins with the old.
+    pub(crate) fn set(&self, entries: impl IntoIterator<Item = (TopicPartition, Offset)>) -> Result<(), Error> {
+        let mut offsets = self.lock();
+        let mut changed = offsets.clone();
+        changed.extend(entries);
+        write_offsets(self.io.as_ref(), &self.path, &changed)?;
+        *offsets = changed;
+        Ok(())
+    }
+
+    /// Keeps only the entries of these partitions. Writes nothing if that is all of them.
+    pub(crate) fn retain(&self, is_kept: impl Fn(&TopicPartition) -> bool) -> Result<(), Error> {
+        let mut offsets = self.lock();
+        let kept: BTreeMap<_, _> = offsets.iter().filter(|(tp, _)| is_kept(tp)).map(|(tp, offset)| (tp.clone(), *offset)).collect();
+        if kept.len() < offsets.len() {
+            write_offsets(self.io.as_ref(), &self.path, &kept)?;
+            *offsets = kept;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Offset>> {
+        self.offsets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Writes one offset for each partition (`<topic> <partition> <offset>`).
 ///

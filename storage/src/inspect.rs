@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use tidegate_types::{Offset, StoredBatch};
+use tidegate_types::{Offset, PartitionIndex, StoredBatch, TopicName, TopicPartition};
 
 use crate::Error;
+use crate::checkpoint::{LOG_START, read_offsets};
 use crate::io::Io;
+use crate::log::without_given_up;
 use crate::recovery::scan;
 use crate::segment::{file_name, parse_file_name};
 
@@ -27,7 +29,7 @@ pub struct Summary {
     pub segments: usize,
     /// Good batches.
     pub batches: u64,
-    /// Records that they say they hold.
+    /// Records that they hold, without those of the first batches that a trim has given up.
     pub records: u64,
     /// Bytes of good batches.
     pub bytes: u64,
@@ -35,15 +37,33 @@ pub struct Summary {
     pub findings: Vec<Finding>,
 }
 
-/// The segment files of a partition's directory, by base offset.
+/// The segment files of a partition's log, by base offset; without those that a trim has given up and had no time to remove.
 ///
 /// # Errors
-/// [`Error::Io`] if it can't be listed.
+/// [`Error::Io`] if it can't be listed; [`Error::Corrupt`] if the data directory's file of log starts is none.
 pub fn segments(io: &dyn Io, directory: &Path) -> Result<Vec<(Offset, PathBuf)>, Error> {
+    let all = all_segments(io, directory)?;
+    if all.is_empty() {
+        return Ok(all);
+    }
+    Ok(without_given_up(all, log_start(io, directory)?))
+}
+
+fn all_segments(io: &dyn Io, directory: &Path) -> Result<Vec<(Offset, PathBuf)>, Error> {
     let entries = io.list(directory).map_err(Error::io("list", directory))?;
     let mut bases: Vec<_> = entries.iter().filter_map(|entry| parse_file_name(&entry.name)).collect();
     bases.sort_unstable();
     Ok(bases.into_iter().map(|base| (base, directory.join(file_name(base, "log")))).collect())
+}
+
+/// Where the log in a directory begins, as the data directory around it notes; 0 where none does (a copy of one partition).
+fn log_start(io: &dyn Io, directory: &Path) -> Result<Offset, Error> {
+    let name = directory.file_name().and_then(|name| name.to_str()).and_then(|name| name.rsplit_once('-'));
+    let named = name.and_then(|(topic, partition)| {
+        Some(TopicPartition { topic: TopicName::new(topic).ok()?, partition: PartitionIndex::new(partition.parse().ok()?) })
+    });
+    let (Some(tp), Some(root)) = (named, directory.parent()) else { return Ok(Offset::ZERO) };
+    Ok(read_offsets(io, &root.join(LOG_START))?.get(&tp).copied().unwrap_or(Offset::ZERO))
 }
 
 /// Shows every batch of a `.log` file with its position. Gives what is wrong behind the last good one, if anything is.
@@ -65,11 +85,12 @@ pub fn dump(io: &dyn Io, path: &Path, show: &mut dyn FnMut(u64, &StoredBatch) ->
 /// Checks a partition's directory: every CRC, every record, offsets without a gap over all segments.
 ///
 /// # Errors
-/// [`Error::Io`]; what is wrong with the data is in the summary.
+/// As [`segments`]; what is wrong with the data is in the summary.
 pub fn verify(io: &dyn Io, directory: &Path) -> Result<Summary, Error> {
     let mut summary = Summary::default();
     let mut expected: Option<Offset> = None;
-    for (base, path) in segments(io, directory)? {
+    let log_start = log_start(io, directory)?;
+    for (base, path) in without_given_up(all_segments(io, directory)?, log_start) {
         summary.segments += 1;
         if let Some(end) = expected.filter(|end| *end != base) {
             let reason = format!("the segment begins at offset {base}, but the one before ends at {end}");
@@ -84,12 +105,16 @@ pub fn verify(io: &dyn Io, directory: &Path) -> Result<Summary, Error> {
             let walked = records.iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
             next = batch.header.last_offset().next();
             summary.batches += 1;
-            summary.records += walked.len() as u64;
+            summary.records += walked.iter().filter(|record| record.offset >= log_start).count() as u64;
             summary.bytes += batch.bytes().len() as u64;
             Ok(())
         })?;
         expected = finding.is_none().then_some(next);
         summary.findings.extend(finding);
+    }
+    if let Some(end) = expected.filter(|end| *end < log_start) {
+        let reason = format!("the log ends at offset {end}, but everything below {log_start} was synced before it was trimmed");
+        summary.findings.push(Finding { path: directory.to_owned(), position: 0, reason });
     }
     Ok(summary)
 }

@@ -10,13 +10,15 @@
 //!      └── any damage here is refused ─────────────┘             │
 //!                                   └ at start: a torn tail is cut┘
 //!
+//!   what lies before the log start is given up: unreadable at once, its files removed later
+//!
 //!   log_start ≤ recovery_point ≤ synced_end ≤ log_end
 //! ```
 //!
 //! | module | subject |
 //! |---|---|
 //! | [`store`] | the data directory: lock, format version, identities, opening and dropping logs |
-//! | [`log`] | one partition's log: append, sync, roll; one writer |
+//! | [`log`] | one partition's log: append, sync, roll, trim; one writer |
 //! | [`reader`] | reading beside the writer, without a lock |
 //! | [`segment`] | one file of batches: active, then sealed |
 //! | [`index`] | sparse index from offset to position |
@@ -41,7 +43,7 @@ pub mod store;
 pub mod sync;
 
 pub use error::Error;
-pub use log::{LogConfig, PartitionLog};
+pub use log::{LogConfig, PartitionLog, Trimmed};
 pub use reader::{LogReader, ReadMode, ReadOutcome};
 pub use recovery::RecoveryReport;
 pub use store::{Identity, Store};

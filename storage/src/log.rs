@@ -1,4 +1,4 @@
-//! One partition's log on one disk: append, sync, roll. One writer by `&mut self`; readers go through [`LogReader`].
+//! One partition's log on one disk: append, sync, roll, trim. One writer by `&mut self`; readers go through [`LogReader`].
 //!
 //! At the moment an append returns, its batches are written (a killed process loses nothing, a lost machine may). At the moment
 //! [`PartitionLog::sync`] returns, everything below [`PartitionLog::synced_end`] is on the disk, its files' directory entries included.
@@ -14,6 +14,11 @@ use crate::Error;
 use crate::io::Io;
 use crate::reader::LogReader;
 use crate::segment::{ActiveSegment, Segment, write_index};
+
+mod trim;
+
+pub use trim::Trimmed;
+pub(crate) use trim::{StartNote, remove_leftovers, without_given_up};
 
 /// The configs of a log that this floor acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,8 @@ impl From<&TopicConfig> for LogConfig {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) segments: ArcSwap<Vec<Arc<Segment>>>,
+    /// May lie inside the first segment. Raised before the segments below it are taken out of the list, so that whoever sees the shorter
+    /// list sees the start that made it so.
     log_start: AtomicU64,
 }
 
@@ -41,6 +48,14 @@ impl Shared {
     pub(crate) fn log_start(&self) -> Offset {
         Offset::new(self.log_start.load(Ordering::Acquire)).unwrap_or(Offset::MAX)
     }
+}
+
+/// What recovery has found: all of it is synced.
+pub(crate) struct Recovered {
+    pub(crate) sealed: Vec<Arc<Segment>>,
+    pub(crate) active: ActiveSegment,
+    pub(crate) log_start: Offset,
+    pub(crate) log_end: Offset,
 }
 
 /// The log. Made by [`crate::Store::open_log`].
@@ -53,24 +68,16 @@ pub struct PartitionLog {
     shared: Arc<Shared>,
     log_end: Offset,
     synced_end: Offset,
+    start_note: StartNote,
     poisoned: Option<String>,
 }
 
 impl PartitionLog {
-    /// A log over segments that recovery has read; all of them are synced.
-    pub(crate) fn new(
-        io: Arc<dyn Io>,
-        directory: PathBuf,
-        config: LogConfig,
-        sealed: Vec<Arc<Segment>>,
-        active: ActiveSegment,
-        log_end: Offset,
-    ) -> Self {
-        let mut segments = sealed;
+    pub(crate) fn new(io: Arc<dyn Io>, directory: PathBuf, config: LogConfig, recovered: Recovered, start_note: StartNote) -> Self {
+        let Recovered { sealed: mut segments, active, log_start, log_end } = recovered;
         segments.push(Arc::clone(active.shared()));
-        let log_start = segments.first().map_or(Offset::ZERO, |segment| segment.base);
-        let shared = Shared { segments: ArcSwap::from_pointee(segments), log_start: AtomicU64::new(log_start.get()) };
-        Self { io, directory, config, active: Some(active), shared: Arc::new(shared), log_end, synced_end: log_end, poisoned: None }
+        let shared = Arc::new(Shared { segments: ArcSwap::from_pointee(segments), log_start: AtomicU64::new(log_start.get()) });
+        Self { io, directory, config, active: Some(active), shared, log_end, synced_end: log_end, start_note, poisoned: None }
     }
 
     /// The directory that holds it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_types::batch::StoredBatches;
-use tidegate_types::{BatchError, BatchHeader, Offset, Timestamp, limits};
+use tidegate_types::{BatchError, BatchHeader, Offset, StoredBatch, Timestamp, limits};
 
 use crate::Error;
 use crate::log::Shared;
@@ -31,6 +31,8 @@ pub enum ReadOutcome {
     },
     /// The disk would have to be waited for.
     WouldBlock,
+    /// What was asked for lies before the log's start: it was trimmed, perhaps a moment ago.
+    Trimmed,
 }
 
 /// Reads one log. Cheap to clone.
@@ -74,7 +76,11 @@ impl LogReader {
     /// # Errors
     /// [`Error::Io`], or [`Error::Corrupt`] where the file does not hold a batch that it should.
     pub fn read(&self, start: Offset, upper: Offset, max_bytes: usize, mode: ReadMode) -> Result<ReadOutcome, Error> {
+        // In this order: if a trim has shortened the list, its start is seen as well, and nothing is passed over in silence.
         let segments = self.shared.segments.load_full();
+        if start < self.log_start() {
+            return Ok(ReadOutcome::Trimmed);
+        }
         for segment in segments.iter().skip(holding(&segments, start)) {
             if segment.base >= upper {
                 break;
@@ -92,11 +98,11 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::read`].
     pub fn find_timestamp(&self, timestamp: Timestamp, upper: Offset) -> Result<Option<(Offset, Timestamp)>, Error> {
-        let segments = self.shared.segments.load_full();
+        let (segments, log_start) = (self.shared.segments.load_full(), self.log_start());
         for segment in segments.iter().filter(|segment| segment.max_timestamp() >= timestamp.millis() && segment.base < upper) {
-            let mut next = segment.base;
+            let mut next = segment.base.max(log_start);
             while let Some((bytes, after)) = read_more(segment, next, upper)? {
-                if let Some(found) = first_at_or_after(segment, bytes, timestamp)? {
+                if let Some(found) = first_at_or_after(segment, bytes, timestamp, log_start)? {
                     return Ok(Some(found));
                 }
                 next = after;
@@ -110,14 +116,15 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::read`].
     pub fn find_max_timestamp(&self, upper: Offset) -> Result<Option<(Offset, Timestamp)>, Error> {
-        let segments = self.shared.segments.load_full();
+        let (segments, log_start) = (self.shared.segments.load_full(), self.log_start());
         // The active segment's maximum may come from a batch that is not readable yet; then an earlier one decides.
         let mut best: Option<i64> = None;
         for segment in segments.iter().filter(|segment| segment.base < upper) {
-            let mut next = segment.base;
+            let mut next = segment.base.max(log_start);
             while let Some((bytes, after)) = read_more(segment, next, upper)? {
-                let largest = StoredBatches::new(bytes).filter_map(Result::ok).map(|batch| batch.header.max_timestamp).max();
-                best = best.max(largest);
+                for batch in StoredBatches::new(bytes).filter_map(Result::ok) {
+                    best = best.max(max_timestamp(segment, &batch, log_start)?);
+                }
                 next = after;
             }
         }
@@ -126,6 +133,22 @@ impl LogReader {
             None => Ok(None),
         }
     }
+}
+
+/// The largest timestamp of a batch's records from `log_start` on. Only a batch that a trim has cut through has to be looked into.
+fn max_timestamp(segment: &Segment, batch: &StoredBatch, log_start: Offset) -> Result<Option<i64>, Error> {
+    if batch.header.first_offset() >= log_start {
+        return Ok(Some(batch.header.max_timestamp));
+    }
+    let corrupt = |error: BatchError| corrupt(segment, 0, error.to_string());
+    let mut largest = None;
+    for record in &batch.records().map_err(corrupt)? {
+        let record = record.map_err(corrupt)?;
+        if record.offset >= log_start {
+            largest = largest.max(Some(record.timestamp.millis()));
+        }
+    }
+    Ok(largest)
 }
 
 /// The place of the segment that holds `start`, or of the first one if it lies before all.
@@ -141,7 +164,12 @@ fn read_more(segment: &Segment, start: Offset, upper: Offset) -> Result<Option<(
     }
 }
 
-fn first_at_or_after(segment: &Segment, bytes: Bytes, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, Error> {
+fn first_at_or_after(
+    segment: &Segment,
+    bytes: Bytes,
+    timestamp: Timestamp,
+    log_start: Offset,
+) -> Result<Option<(Offset, Timestamp)>, Error> {
     let corrupt = |error: BatchError| corrupt(segment, 0, error.to_string());
     for batch in StoredBatches::new(bytes) {
         let batch = batch.map_err(corrupt)?;
@@ -150,7 +178,7 @@ fn first_at_or_after(segment: &Segment, bytes: Bytes, timestamp: Timestamp) -> R
         }
         for record in &batch.records().map_err(corrupt)? {
             let record = record.map_err(corrupt)?;
-            if record.timestamp >= timestamp {
+            if record.timestamp >= timestamp && record.offset >= log_start {
                 return Ok(Some((record.offset, record.timestamp)));
             }
         }

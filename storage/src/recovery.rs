@@ -3,6 +3,8 @@
 //! What can be torn: only what was written after the last sync, so only the end of the last segment (a segment is synced before its
 //! successor exists), and never below the recovery point. On a topic that syncs each write before the next one, also never more than one
 //! write, and never something whole that good batches follow.
+//!
+//! What a trim has given up is not read: the files that it had no time to remove are removed first.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use tidegate_types::{BatchError, BatchHeader, Offset, StoredBatch, limits};
 
 use crate::Error;
 use crate::io::{File, Io};
-use crate::log::{LogConfig, PartitionLog};
+use crate::log::{LogConfig, PartitionLog, Recovered, StartNote, remove_leftovers};
 use crate::segment::{ActiveSegment, parse_file_name};
 
 /// What opening a log has found and done.
@@ -26,8 +28,17 @@ pub struct RecoveryReport {
     pub cut_bytes: u64,
     /// What was wrong with the first of them.
     pub cut_reason: Option<String>,
+    /// The first offset kept.
+    pub log_start: Offset,
     /// The next offset to be assigned.
     pub log_end: Offset,
+}
+
+impl RecoveryReport {
+    /// Nothing read yet of a log that begins at `start`.
+    fn empty(start: Offset) -> Self {
+        Self { segments: 0, scanned_bytes: 0, cut_bytes: 0, cut_reason: None, log_start: start, log_end: start }
+    }
 }
 
 /// What recovery may believe about a log.
@@ -39,8 +50,16 @@ pub(crate) struct Trust {
     pub(crate) unsynced_bytes_max: Option<u64>,
 }
 
-/// Opens the log in `directory`, which exists.
-pub(crate) fn open(io: Arc<dyn Io>, directory: &Path, config: LogConfig, trust: Trust) -> Result<(PartitionLog, RecoveryReport), Error> {
+/// Opens the log in `directory`, which exists. It begins where `note` says, or where its first segment does if that is later.
+pub(crate) fn open(
+    io: Arc<dyn Io>,
+    directory: &Path,
+    config: LogConfig,
+    trust: Trust,
+    note: StartNote,
+) -> Result<(PartitionLog, RecoveryReport), Error> {
+    // Nothing is given up that was not synced, so a log that ends before its start has lost something.
+    let trust = Trust { recovery_point: trust.recovery_point.max(note.get()), ..trust };
     let mut bases = segment_bases(io.as_ref(), directory)?;
     if bases.is_empty() {
         if trust.recovery_point > Offset::ZERO {
@@ -48,12 +67,14 @@ pub(crate) fn open(io: Arc<dyn Io>, directory: &Path, config: LogConfig, trust: 
             return Err(Error::Corrupt { path: directory.to_owned(), position: 0, reason });
         }
         let active = ActiveSegment::create(io.as_ref(), directory, Offset::ZERO, config.index_interval_bytes)?;
-        let log = PartitionLog::new(io, directory.to_owned(), config, Vec::new(), active, Offset::ZERO);
-        let report = RecoveryReport { segments: 1, scanned_bytes: 0, cut_bytes: 0, cut_reason: None, log_end: Offset::ZERO };
-        return Ok((log, report));
+        let recovered = Recovered { sealed: Vec::new(), active, log_start: Offset::ZERO, log_end: Offset::ZERO };
+        let log = PartitionLog::new(io, directory.to_owned(), config, recovered, note);
+        return Ok((log, RecoveryReport { segments: 1, ..RecoveryReport::empty(Offset::ZERO) }));
     }
     bases.sort_unstable();
-    let mut report = RecoveryReport { segments: bases.len(), scanned_bytes: 0, cut_bytes: 0, cut_reason: None, log_end: bases[0] };
+    remove_leftovers(io.as_ref(), directory, &mut bases, note.get())?;
+    let log_start = bases[0].max(note.get());
+    let mut report = RecoveryReport { segments: bases.len(), log_start, ..RecoveryReport::empty(bases[0]) };
     let mut segments = Vec::with_capacity(bases.len());
     for (i, base) in bases.iter().enumerate() {
         let scanned = scan_segment(io.as_ref(), directory, *base, report.log_end, config)?;
@@ -74,8 +95,8 @@ pub(crate) fn open(io: Arc<dyn Io>, directory: &Path, config: LogConfig, trust: 
     active.shared().file.sync_data().map_err(Error::io("sync", &active.shared().path))?;
     io.sync_dir(directory).map_err(Error::io("sync directory", directory))?;
     let sealed = segments.iter().map(|segment| Arc::clone(segment.shared())).collect();
-    let log = PartitionLog::new(io, directory.to_owned(), config, sealed, active, report.log_end);
-    Ok((log, report))
+    let recovered = Recovered { sealed, active, log_start, log_end: report.log_end };
+    Ok((PartitionLog::new(io, directory.to_owned(), config, recovered, note), report))
 }
 
 fn segment_bases(io: &dyn Io, directory: &Path) -> Result<Vec<Offset>, Error> {

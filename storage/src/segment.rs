@@ -42,8 +42,17 @@ pub(crate) fn file_name(base: Offset, suffix: &str) -> String {
 
 /// The base offset in a name like `00000000000000000042.log`; `None` for other names.
 pub(crate) fn parse_file_name(name: &str) -> Option<Offset> {
-    let digits = name.strip_suffix(".log")?;
-    if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+    base_of(name, &["log"])
+}
+
+/// The base offset in the name of any of a segment's files.
+pub(crate) fn parse_any_file_name(name: &str) -> Option<Offset> {
+    base_of(name, &["log", "index", "index.tmp", "timeindex", "txnindex"])
+}
+
+fn base_of(name: &str, suffixes: &[&str]) -> Option<Offset> {
+    let (digits, suffix) = name.split_once('.')?;
+    if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) || !suffixes.contains(&suffix) {
         return None;
     }
     digits.parse().ok().and_then(Offset::new)

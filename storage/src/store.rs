@@ -3,7 +3,8 @@
 //! ```text
 //! <data>/.lock                              held while a node runs
 //!        meta.properties                    format version, node, directory and cluster ids
-//!        recovery-point-offset-checkpoint
+//!        recovery-point-offset-checkpoint   up to where each log is synced
+//!        log-start-offset-checkpoint        up to where each log is trimmed
 //!        metadata/                          RocksDB
 //!        <topic>-<partition>/               as in Kafka: .log, .index, partition.metadata
 //!        <topic>-<partition>.<hex>-delete/  no longer used, on its way out
@@ -11,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,9 +21,9 @@ use tidegate_types::{ClusterId, NodeId, Offset, TopicConfig, TopicId, TopicParti
 use uuid::Uuid;
 
 use crate::Error;
-use crate::checkpoint::{self, RECOVERY_POINT};
+use crate::checkpoint::{LOG_START, OffsetCheckpoint, RECOVERY_POINT};
 use crate::io::{Io, Lock, read_small, write_atomically};
-use crate::log::{LogConfig, PartitionLog};
+use crate::log::{LogConfig, PartitionLog, StartNote};
 use crate::recovery::{self, RecoveryReport, Trust};
 
 /// The version of everything in a data directory. Another version is refused.
@@ -45,7 +46,8 @@ pub struct Store {
     io: Arc<dyn Io>,
     root: PathBuf,
     identity: Mutex<Identity>,
-    recovery_points: Mutex<BTreeMap<TopicPartition, Offset>>,
+    recovery_points: OffsetCheckpoint,
+    log_starts: Arc<OffsetCheckpoint>,
     _lock: Box<dyn Lock>,
 }
 
@@ -79,8 +81,9 @@ impl Store {
             io.sync_dir(parent).map_err(Error::io("sync directory", parent))?;
         }
         remove_leftovers(io.as_ref(), root)?;
-        let recovery_points = checkpoint::read_offsets(io.as_ref(), &root.join(RECOVERY_POINT))?;
-        Ok(Self { io, root: root.to_owned(), identity: Mutex::new(identity), recovery_points: Mutex::new(recovery_points), _lock: lock })
+        let recovery_points = OffsetCheckpoint::open(Arc::clone(&io), root.join(RECOVERY_POINT))?;
+        let log_starts = Arc::new(OffsetCheckpoint::open(Arc::clone(&io), root.join(LOG_START))?);
+        Ok(Self { io, root: root.to_owned(), identity: Mutex::new(identity), recovery_points, log_starts, _lock: lock })
     }
 
     /// The directory.
@@ -148,8 +151,9 @@ impl Store {
             Durability::Fsync => Some(limits::BODY_BYTES_DEFAULT as u64 + limits::COALESCE_BYTES_MAX as u64),
             Durability::Replicated => None,
         };
-        let recovery_point = self.recovery_points().get(tp).copied().unwrap_or(Offset::ZERO);
-        recovery::open(Arc::clone(&self.io), &directory, LogConfig::from(config), Trust { recovery_point, unsynced_bytes_max })
+        let note = StartNote::new(Arc::clone(&self.log_starts), tp.clone());
+        let trust = Trust { recovery_point: self.recovery_points.get(tp), unsynced_bytes_max };
+        recovery::open(Arc::clone(&self.io), &directory, LogConfig::from(config), trust, note)
     }
 
     /// Takes a partition's directory out of use at once and removes it. Blocks for as long as removing takes.
@@ -181,9 +185,7 @@ impl Store {
     /// # Errors
     /// [`Error::Io`].
     pub fn write_recovery_points(&self, synced: &BTreeMap<TopicPartition, Offset>) -> Result<(), Error> {
-        let mut points = self.recovery_points();
-        points.extend(synced.iter().map(|(tp, offset)| (tp.clone(), *offset)));
-        checkpoint::write_offsets(self.io.as_ref(), &self.root.join(RECOVERY_POINT), &points)
+        self.recovery_points.set(synced.iter().map(|(tp, offset)| (tp.clone(), *offset)))
     }
 
     /// Drops the notes of partitions that are going away, before their files do: a topic of the same name starts from nothing.
@@ -191,26 +193,16 @@ impl Store {
     /// # Errors
     /// [`Error::Io`].
     pub fn forget(&self, gone: &[TopicPartition]) -> Result<(), Error> {
-        let mut points = self.recovery_points();
-        let before = points.len();
-        points.retain(|tp, _| !gone.contains(tp));
-        if points.len() == before {
-            return Ok(());
-        }
-        checkpoint::write_offsets(self.io.as_ref(), &self.root.join(RECOVERY_POINT), &points)
+        self.retain_notes(|tp| !gone.contains(tp))
     }
 
     /// Drops the notes of partitions that are no longer known.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn retain_recovery_points(&self, is_known: impl Fn(&TopicPartition) -> bool) -> Result<(), Error> {
-        let gone: Vec<_> = self.recovery_points().keys().filter(|tp| !is_known(tp)).cloned().collect();
-        self.forget(&gone)
-    }
-
-    fn recovery_points(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Offset>> {
-        self.recovery_points.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn retain_notes(&self, is_known: impl Fn(&TopicPartition) -> bool) -> Result<(), Error> {
+        self.recovery_points.retain(&is_known)?;
+        self.log_starts.retain(is_known)
     }
 
     fn holds_segments(&self, directory: &Path) -> Result<bool, Error> {

@@ -14,3 +14,4 @@ mod slow_clients;
 mod slow_disk;
 mod slow_readers;
 mod tidy;
+mod trim;

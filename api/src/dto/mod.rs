@@ -11,7 +11,7 @@
 //! | [`produced`] | the answer to a produce |
 //! | [`page`] | records as a JSON fetch gives them |
 //! | [`value`] | one record's value with its own content type |
-//! | [`topics`], [`cluster`], [`limits`], [`offsets`] | the rest |
+//! | [`topics`], [`trim`], [`cluster`], [`limits`], [`offsets`] | the rest |
 //! | [`problems`] | which statuses an operation documents |
 
 pub(crate) mod cluster;
@@ -24,6 +24,7 @@ pub(crate) mod problems;
 pub(crate) mod produced;
 pub(crate) mod raw;
 pub(crate) mod topics;
+pub(crate) mod trim;
 pub(crate) mod value;
 
 /// The query of a path that takes none: any parameter is unknown.

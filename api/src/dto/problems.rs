@@ -31,6 +31,8 @@ problems! {
     TopicDeletionProblems = "400" "403" "404" "500" "503" "504";
     /// Of a call that writes records.
     ProduceProblems = "400" "403" "404" "408" "413" "415" "421" "422" "500" "503" "504" "507";
+    /// Of a call that gives up records.
+    TrimProblems = "400" "403" "404" "408" "413" "415" "416" "421" "422" "500" "503" "504" "507";
     /// Of a call that reads records.
     FetchProblems = "400" "403" "404" "406" "416" "421" "422" "500" "503" "507";
 }

@@ -11,6 +11,7 @@ pub(crate) mod offsets;
 pub(crate) mod produce;
 pub(crate) mod stream;
 pub(crate) mod topics;
+pub(crate) mod trim;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub(crate) fn router() -> OpenApiRouter<ApiState> {
         .merge(stream::router())
         .merge(fetch::router())
         .merge(offsets::router())
+        .merge(trim::router())
         .merge(cluster::router())
         .merge(limits::router())
 }

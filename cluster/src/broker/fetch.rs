@@ -19,27 +19,49 @@ impl Broker {
     /// [`Error::PartitionNotFound`], [`Error::OffsetOutOfRange`], [`Error::NotLeader`], [`Error::LeaderUnavailable`], or the disk's.
     pub async fn fetch(&self, request: FetchRequest) -> Result<Fetched, Error> {
         let partition = self.partition(&request.topic, request.partition)?;
-        let start = self.resolve(&partition, request.position, request.reset).await?;
         let deadline = Instant::now() + request.max_wait;
-        self.wait_for_bytes(&partition, start, request.min_bytes, deadline).await?;
-        let marks = partition.marks();
-        let reader = partition.reader();
-        let room = usize::try_from(reader.bytes_from(start)).unwrap_or(usize::MAX).min(request.max_bytes);
+        let mut position = request.position;
+        // Once, unless a trim overtakes it: then the position means something else.
+        loop {
+            let start = self.resolve(&partition, position, request.reset).await?;
+            self.wait_for_bytes(&partition, start, request.min_bytes, deadline).await?;
+            if let Some(fetched) = self.fetch_from(&partition, start, request.max_bytes).await? {
+                return Ok(fetched);
+            }
+            if position == Position::Latest {
+                // It was promised all that comes, and gets what is left of it.
+                position = Position::Earliest;
+            }
+        }
+    }
+
+    /// What can be read from `start` on; `None` if that has been trimmed.
+    async fn fetch_from(&self, partition: &Partition, start: Offset, max_bytes: usize) -> Result<Option<Fetched>, Error> {
+        let (marks, reader) = (partition.marks(), partition.reader());
+        // Before the read: what is read lies above it, whatever is trimmed meanwhile.
+        let log_start = reader.log_start();
+        let room = usize::try_from(reader.bytes_from(start)).unwrap_or(usize::MAX).min(max_bytes);
         let has_records = start < marks.high_watermark;
         let mut permit = self.inner.in_flight.admit(if has_records { room } else { 0 })?;
-        let (batches, next_offset) =
-            if has_records { read(reader, start, marks.high_watermark, request.max_bytes).await? } else { (Bytes::new(), start) };
+        let (batches, next_offset) = if has_records {
+            match read(reader, start, marks.high_watermark, max_bytes).await? {
+                Some(found) => found,
+                None => return Ok(None),
+            }
+        } else {
+            (Bytes::new(), start)
+        };
         // One batch is given even if it is larger than what was asked for.
         permit.grow(batches.len().saturating_sub(permit.amount()))?;
-        Ok(Fetched {
+        Ok(Some(Fetched {
             start,
             batches,
             next_offset,
             high_watermark: marks.high_watermark,
-            log_start: reader.log_start(),
+            log_start,
             leader_epoch: partition.epoch(),
             permit: Arc::new(permit),
-        })
+        }))
     }
 
     /// A partition's offsets, with the answer to `question`.
@@ -97,13 +119,14 @@ impl Broker {
         }
     }
 
-    /// Waits until at least `min_bytes` can be read from `start`, the deadline passes, or the node begins to stop.
+    /// Waits until at least `min_bytes` can be read from `start`, it is trimmed, the deadline passes, or the node begins to stop.
     async fn wait_for_bytes(&self, partition: &Partition, start: Offset, min_bytes: usize, deadline: Instant) -> Result<(), Error> {
         let mut marks = partition.watch();
         loop {
             let high_watermark = marks.borrow_and_update().high_watermark;
             let available = if start < high_watermark { partition.reader().bytes_from(start) } else { 0 };
-            if available > 0 && available >= min_bytes as u64 || Instant::now() >= deadline {
+            let is_trimmed = start < partition.reader().log_start();
+            if available > 0 && available >= min_bytes as u64 || is_trimmed || Instant::now() >= deadline {
                 return Ok(());
             }
             tokio::select! {
@@ -115,15 +138,19 @@ impl Broker {
     }
 }
 
-/// Reads what the page cache holds at once; what has to come from the disk is read on another thread.
-async fn read(reader: &LogReader, start: Offset, upper: Offset, max_bytes: usize) -> Result<(Bytes, Offset), Error> {
-    if let ReadOutcome::Batches { bytes, next_offset } = reader.read(start, upper, max_bytes, ReadMode::Cached)? {
-        return Ok((bytes, next_offset));
-    }
-    metrics::counter!("tidegate_cold_reads_total").increment(1);
-    let reader = reader.clone();
-    match blocking(move || reader.read(start, upper, max_bytes, ReadMode::Blocking)).await? {
-        ReadOutcome::Batches { bytes, next_offset } => Ok((bytes, next_offset)),
+/// Reads what the page cache holds at once; what has to come from the disk is read on another thread. `None` if `start` has been trimmed.
+async fn read(reader: &LogReader, start: Offset, upper: Offset, max_bytes: usize) -> Result<Option<(Bytes, Offset)>, Error> {
+    let cached = reader.read(start, upper, max_bytes, ReadMode::Cached)?;
+    let found = if matches!(cached, ReadOutcome::WouldBlock) {
+        metrics::counter!("tidegate_cold_reads_total").increment(1);
+        let reader = reader.clone();
+        blocking(move || reader.read(start, upper, max_bytes, ReadMode::Blocking)).await?
+    } else {
+        cached
+    };
+    match found {
+        ReadOutcome::Batches { bytes, next_offset } => Ok(Some((bytes, next_offset))),
+        ReadOutcome::Trimmed => Ok(None),
         ReadOutcome::WouldBlock => Err(Error::Internal("a blocking read would not wait".to_owned())),
     }
 }

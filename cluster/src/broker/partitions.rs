@@ -147,8 +147,7 @@ impl Partitions {
             let partition = PartitionIndex::new(partition.parse().ok()?);
             image.topic(topic)?.partition(partition)
         };
-        self.store
-            .retain_recovery_points(|tp| image.topic(tp.topic.as_str()).is_some_and(|topic| topic.partition(tp.partition).is_some()))?;
+        self.store.retain_notes(|tp| image.topic(tp.topic.as_str()).is_some_and(|topic| topic.partition(tp.partition).is_some()))?;
         for name in self.store.partition_directories()? {
             if is_known(&name).is_none() {
                 tracing::warn!(directory = %name, "the metadata knows no such partition; the directory is left alone");
@@ -227,20 +226,22 @@ impl Partitions {
     }
 
     async fn remove_topic(&self, open: &OpenTopic) {
-        // A topic of the same name may come: it must not be held to what this one had synced.
-        let gone: Vec<_> = open.slots.keys().map(|index| TopicPartition { topic: open.topic.name.clone(), partition: *index }).collect();
-        let store = Arc::clone(&self.store);
-        match tokio::task::spawn_blocking(move || store.forget(&gone)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(topic = %open.topic.name, %error, "its recovery points were not removed"),
-            Err(error) => tracing::warn!(topic = %open.topic.name, %error, "removing its recovery points was cut off"),
-        }
-        for (index, slot) in &open.slots {
+        let ids = || open.slots.keys().map(|index| TopicPartition { topic: open.topic.name.clone(), partition: *index });
+        for slot in open.slots.values() {
             if let Slot::Open(partition) = slot {
                 // The log is going away; what its last sync says no longer matters.
                 let _ = partition.close().await;
             }
-            let id = TopicPartition { topic: open.topic.name.clone(), partition: *index };
+        }
+        // A topic of the same name may come: it must not be held to what this one had synced or trimmed. Once a log is closed, nothing more
+        // is noted of it.
+        let (store, gone) = (Arc::clone(&self.store), ids().collect::<Vec<_>>());
+        match tokio::task::spawn_blocking(move || store.forget(&gone)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(topic = %open.topic.name, %error, "its notes were not removed"),
+            Err(error) => tracing::warn!(topic = %open.topic.name, %error, "removing its notes was cut off"),
+        }
+        for id in ids() {
             let (store, path) = (Arc::clone(&self.store), id.clone());
             match tokio::task::spawn_blocking(move || store.remove_log(&path)).await {
                 Ok(Ok(())) => {}

@@ -13,6 +13,8 @@ use crate::metadata::image::ClusterSecret;
 use crate::metadata::quorum::{Compaction, FirstStart, RaftConfig, RaftQuorum, Timings};
 use crate::peer::NoPeers;
 
+mod trim;
+
 static LIMITS: LazyLock<Limits> = LazyLock::new(Limits::default);
 const LONG: Duration = Duration::from_secs(60);
 

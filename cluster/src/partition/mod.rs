@@ -4,6 +4,7 @@
 //!   append() ──admitted──> mailbox ──> task ── group ──> disk thread: write, sync
 //!                                       ^                      │
 //!      Ticket <── Appended ── waiters ──┴──── ends ────────────┘
+//!   trim() ─── one at a time on the node ──> mailbox ──> task ──> disk thread: note the start ──> its files removed on another thread
 //!   fetch ───── watches the high watermark, reads the log beside the writer
 //!
 //!   log_start ≤ high_watermark ≤ synced_end ≤ log_end          (durability=fsync; with replicated: high_watermark ≤ log_end)
@@ -14,13 +15,14 @@
 mod coalesce;
 mod progress;
 mod task;
+mod trim;
 mod waiters;
 
 use std::sync::Arc;
 
 use tidegate_storage::{DiskPool, LogReader, PartitionLog};
 use tidegate_types::{Clock, LeaderEpoch, Limits, Offset, TopicConfig, TopicPartition};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::admission::{Admission, Permit};
 use crate::broker::{Acks, Appended, Payload, Ticket};
@@ -64,6 +66,7 @@ impl Owner {
 #[derive(Debug)]
 enum Message {
     Append { payload: Payload, bytes: usize, owner: Owner },
+    Trim(trim::Request),
     Configure(TopicConfig),
     Close(oneshot::Sender<Result<Offset, Error>>),
 }
@@ -94,7 +97,7 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// Messages that are no appends: configs and the end.
+/// Messages that are no appends: trims (one at a time on the whole node), configs and the end.
 const MAILBOX_RESERVE: usize = 8;
 
 impl Partition {
@@ -152,6 +155,16 @@ impl Partition {
             mpsc::error::TrySendError::Closed(_) => Error::LeaderUnavailable,
         })?;
         Ok(Slot { admitted, place })
+    }
+
+    /// Gives up what lies before the offset `before`; gives the log's start, which may be later. `turn` is given back when all is done, the
+    /// files removed too. Once this is polled, the trim runs to its end, whatever becomes of the caller.
+    pub(crate) async fn trim(&self, before: u64, turn: OwnedSemaphorePermit) -> Result<Offset, Error> {
+        let (reply, trimmed) = oneshot::channel();
+        let request = trim::Request { before, reply, turn };
+        self.mailbox.send(Message::Trim(request)).await.map_err(|_| Error::LeaderUnavailable)?;
+        // The task has ended without an answer: nothing is known of the trim.
+        trimmed.await.map_err(|_| Error::WriteTimeout)?
     }
 
     /// Closes the log after all that is admitted has been written; gives its synced end. New appends are refused.

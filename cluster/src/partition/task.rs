@@ -1,4 +1,5 @@
-//! The task that owns a partition: gathers appends, has one group at a time written and synced, and answers when it counts.
+//! The task that owns a partition: gathers appends, has one group at a time written and synced, and answers when it counts. In between it
+//! trims.
 //!
 //! What is on disk at the moment of an answer: with `acks=all` and `durability=fsync`, the batch, all before it, and the directory entry of
 //! its file; with `acks=leader` or `durability=replicated`, the batch is in the page cache. A crash in between leaves a prefix of the groups.
@@ -10,17 +11,25 @@ use tidegate_storage::{LogConfig, PartitionLog};
 use tidegate_types::topic_config::Durability;
 use tidegate_types::{LeaderEpoch, Offset, TopicConfig, TopicPartition};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
 
 use super::coalesce::{self, Group, Waiting};
 use super::progress::Progress;
 use super::waiters::Waiters;
-use super::{Marks, Message, Owner, Surroundings};
+use super::{Marks, Message, Owner, Surroundings, trim};
 use crate::broker::{Acks, Appended};
 use crate::error::Error;
 
-/// What comes back from a disk thread: the log, and whether the group is in it.
+/// What comes back from a disk thread.
 #[derive(Debug)]
-struct Done {
+enum Done {
+    Written(Written),
+    Trimmed(trim::Done),
+}
+
+/// The log, and whether the group is in it.
+#[derive(Debug)]
+struct Written {
     log: PartitionLog,
     placed: Vec<(Owner, Appended)>,
     result: Result<(), Error>,
@@ -45,6 +54,9 @@ pub(super) struct Task {
     around: Surroundings,
     home: Home,
     waiting: VecDeque<Waiting<Owner>>,
+    trims: VecDeque<trim::Request>,
+    /// On their way to remove what trims have given up.
+    removals: TaskTracker,
     written: Waiters<Owner>,
     progress: Progress,
     unsynced_records: u64,
@@ -64,18 +76,29 @@ impl Task {
     ) -> (watch::Receiver<Marks>, Self) {
         let progress = Progress::recovered(config.durability, log.log_end());
         let (marks, watcher) = watch::channel(marks_of(&progress));
-        let (waiting, written, closing) = (VecDeque::new(), Waiters::default(), Vec::new());
-        let home = Home::Here(log);
-        (
-            watcher,
-            Self { id, epoch, config, around, home, waiting, written, progress, unsynced_records: 0, sync_failed: false, marks, closing },
-        )
+        let task = Self {
+            id,
+            epoch,
+            config,
+            around,
+            home: Home::Here(log),
+            waiting: VecDeque::new(),
+            trims: VecDeque::new(),
+            removals: TaskTracker::new(),
+            written: Waiters::default(),
+            progress,
+            unsynced_records: 0,
+            sync_failed: false,
+            marks,
+            closing: Vec::new(),
+        };
+        (watcher, task)
     }
 
     /// Runs until the partition is closed or its last handle is dropped.
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         loop {
-            self.write_next();
+            self.work_next();
             if self.is_finished() {
                 break;
             }
@@ -95,14 +118,16 @@ impl Task {
         self.close().await;
         // Sent between the last look and the close: never admitted to the log.
         while let Ok(message) = inbox.try_recv() {
-            if let Message::Append { owner, .. } = message {
-                owner.answer(Err(Error::LeaderUnavailable));
+            match message {
+                Message::Append { owner, .. } => owner.answer(Err(Error::LeaderUnavailable)),
+                Message::Trim(request) => request.refuse(Error::LeaderUnavailable),
+                Message::Configure(_) | Message::Close(_) => {}
             }
         }
     }
 
     fn is_finished(&self) -> bool {
-        !self.closing.is_empty() && self.waiting.is_empty() && !matches!(self.home, Home::Away(_))
+        !self.closing.is_empty() && self.waiting.is_empty() && self.trims.is_empty() && !matches!(self.home, Home::Away(_))
     }
 
     /// Takes a message and all others that have come.
@@ -116,6 +141,7 @@ impl Task {
         while let Some(message) = next {
             match message {
                 Message::Append { payload, bytes, owner } => self.waiting.push_back(Waiting { payload, bytes, owner }),
+                Message::Trim(request) => self.trims.push_back(request),
                 Message::Configure(config) => self.configure(config),
                 Message::Close(reply) => self.closing.push(reply),
             }
@@ -133,19 +159,31 @@ impl Task {
         self.config = config;
     }
 
-    /// Sends the next group to a disk thread, if there is one and the log is here. A group may be empty: then there is only something to sync.
-    fn write_next(&mut self) {
-        if self.waiting.is_empty() && !self.needs_sync() {
+    /// Sends the next trim or group to a disk thread, if there is one and the log is here.
+    fn work_next(&mut self) {
+        if self.waiting.is_empty() && self.trims.is_empty() && !self.needs_sync() {
             return;
         }
-        let mut log = match std::mem::replace(&mut self.home, Home::Lost) {
-            Home::Here(log) => log,
-            Home::Lost => return self.refuse_all(),
-            away @ Home::Away(_) => {
-                self.home = away;
-                return;
+        match std::mem::replace(&mut self.home, Home::Lost) {
+            Home::Here(log) => self.home = self.send_out(log),
+            Home::Lost => self.refuse_all(),
+            away @ Home::Away(_) => self.home = away,
+        }
+    }
+
+    /// Where the log is after it was given something to do. A trim goes first: there is one at a time, and it is short.
+    fn send_out(&mut self, log: PartitionLog) -> Home {
+        while let Some(request) = self.trims.pop_front() {
+            match trim::target(request.before, log.log_start(), self.progress.high_watermark()) {
+                Ok(to) => return self.submit(move || Done::Trimmed(trim::Done::run(log, to, request))),
+                Err(error) => request.refuse(error),
             }
-        };
+        }
+        self.write_next(log)
+    }
+
+    /// Writes the next group. A group may be empty: then there is only something to sync.
+    fn write_next(&mut self, mut log: PartitionLog) -> Home {
         let mut beyond = Vec::new();
         let group = coalesce::take_group(&mut self.waiting, log.log_end(), &self.config, self.around.clock.wall(), &mut beyond);
         for owner in beyond {
@@ -153,20 +191,21 @@ impl Task {
         }
         let nothing = Group { batches: Vec::new(), placed: Vec::new(), log_end: log.log_end() };
         let group = match group {
-            None if !self.needs_sync() => {
-                self.home = Home::Here(log);
-                return;
-            }
+            None if !self.needs_sync() => return Home::Here(log),
             group => group.unwrap_or(nothing),
         };
         log.set_config(LogConfig::from(&self.config));
-        let (send, done) = oneshot::channel();
         let write = self.plan_write(&group);
+        self.submit(move || Done::Written(write.run(log, group)))
+    }
+
+    fn submit(&self, job: impl FnOnce() -> Done + Send + 'static) -> Home {
+        let (send, done) = oneshot::channel();
         self.around.disk.submit(move || {
             // The task may have ended with its runtime; the log then closes here.
-            let _ = send.send(write.run(log, group));
+            let _ = send.send(job());
         });
-        self.home = Home::Away(done);
+        Home::Away(done)
     }
 
     fn needs_sync(&self) -> bool {
@@ -182,13 +221,19 @@ impl Task {
 
     /// Takes the log back: moves the marks and answers whom they release.
     fn settle(&mut self, done: Option<Done>) {
-        let Some(Done { log, placed, result }) = done else {
-            // The disk thread died with the log in its hands; nothing is known of the group.
-            self.home = Home::Lost;
-            return self.refuse_all();
-        };
-        self.unsynced_records = log.log_end().since(log.synced_end());
-        let moved = self.progress.disk(log.log_end(), log.synced_end());
+        match done {
+            Some(Done::Written(written)) => self.settle_write(written),
+            Some(Done::Trimmed(trimmed)) => self.settle_trim(trimmed),
+            None => {
+                // The disk thread died with the log in its hands; nothing is known of what it did.
+                self.home = Home::Lost;
+                self.refuse_all();
+            }
+        }
+    }
+
+    fn settle_write(&mut self, Written { log, placed, result }: Written) {
+        let moved = self.note_ends(&log);
         self.sync_failed = result.is_err();
         self.home = Home::Here(log);
         for (owner, appended) in placed {
@@ -197,9 +242,28 @@ impl Task {
                 Err(error) => owner.answer(Err(error.clone())),
             }
         }
-        if moved.is_some() || self.marks.borrow().synced_end != self.progress.synced_end() {
+        if moved {
             self.publish();
         }
+        self.release();
+    }
+
+    fn settle_trim(&mut self, done: trim::Done) {
+        self.note_ends(&done.log);
+        self.home = Home::Here(done.settle(&self.removals));
+        // Also if no mark has moved: who waits at an offset that is gone should know.
+        self.publish();
+        self.release();
+    }
+
+    /// Takes note of how far the log has come; says whether a mark has moved.
+    fn note_ends(&mut self, log: &PartitionLog) -> bool {
+        self.unsynced_records = log.log_end().since(log.synced_end());
+        let moved = self.progress.disk(log.log_end(), log.synced_end());
+        moved.is_some() || self.marks.borrow().synced_end != self.progress.synced_end()
+    }
+
+    fn release(&mut self) {
         while let Some((owner, appended)) = self.written.pop_below(self.progress.high_watermark()) {
             owner.answer(Ok(appended));
         }
@@ -216,10 +280,16 @@ impl Task {
         for (owner, _) in self.written.take_all() {
             owner.answer(Err(Error::WriteTimeout));
         }
+        for request in self.trims.drain(..) {
+            request.refuse(Error::LeaderUnavailable);
+        }
     }
 
-    /// Syncs and closes the log, on a disk thread, and tells those who asked.
+    /// Syncs and closes the log, on a disk thread, and tells those who asked. Afterwards nothing of it touches its directory any more:
+    /// another log may take over the name.
     async fn close(&mut self) {
+        self.removals.close();
+        self.removals.wait().await;
         let result = match std::mem::replace(&mut self.home, Home::Lost) {
             Home::Here(log) => {
                 let (send, closed) = oneshot::channel();
@@ -250,14 +320,14 @@ struct Write {
 }
 
 impl Write {
-    fn run(self, mut log: PartitionLog, group: Group<Owner>) -> Done {
+    fn run(self, mut log: PartitionLog, group: Group<Owner>) -> Written {
         let Group { batches, placed, .. } = group;
         let append_time = placed.first().and_then(|(_, appended)| appended.append_time);
         let appended = coalesce::sequence(batches, log.log_end(), self.epoch, &self.config, append_time)
             .map_err(|error| Error::Internal(format!("{}: {error}", self.partition)))
             .and_then(|batches| self.append(&mut log, &batches));
         if let Err(error) = appended {
-            return Done { log, placed, result: Err(error) };
+            return Written { log, placed, result: Err(error) };
         }
         // Written, not synced: that is all that acks=leader and acks=none ask for.
         let (early, late): (Vec<_>, Vec<_>) = placed.into_iter().partition(|(owner, _)| owner.acks != Acks::All);
@@ -265,7 +335,7 @@ impl Write {
             owner.answer(Ok(appended));
         }
         let result = if self.sync { self.sync(&mut log) } else { Ok(()) };
-        Done { log, placed: late, result }
+        Written { log, placed: late, result }
     }
 
     fn append(&self, log: &mut PartitionLog, batches: &[tidegate_types::SequencedBatch]) -> Result<(), Error> {

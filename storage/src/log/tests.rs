@@ -15,6 +15,8 @@ use crate::io::{Crash, FaultPlan, Faulty, RealIo};
 use crate::reader::{ReadMode, ReadOutcome};
 use crate::{RecoveryReport, Store};
 
+mod trim;
+
 static LIMITS: LazyLock<Limits> = LazyLock::new(Limits::default);
 const ROOT: &str = "/data";
 
@@ -73,7 +75,7 @@ fn read_all(log: &PartitionLog, upper: Offset, max_bytes: usize) -> Vec<(u64, u6
                 all.extend(values(bytes));
                 next = next_offset;
             }
-            ReadOutcome::WouldBlock => unreachable!("a blocking read waits"),
+            other => unreachable!("a blocking read waits, and nothing is trimmed: {other:?}"),
         }
     }
     all

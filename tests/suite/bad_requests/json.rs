@@ -5,7 +5,7 @@ use tidegate_tests::http::Request;
 use super::{FETCH, RECORDS, Row, row};
 
 pub(super) fn rows() -> Vec<Row> {
-    [envelope(), records(), too_much(), topics(), parameters(), raw_and_lines()].into_iter().flatten().collect()
+    [envelope(), records(), too_much(), topics(), parameters(), raw_and_lines(), trims()].into_iter().flatten().collect()
 }
 
 /// One record in an envelope.
@@ -188,5 +188,35 @@ fn raw_and_lines() -> Vec<Row> {
         row("a line with two values", lines("{\"value\":1,\"text\":\"a\"}\n{\"value\":1}\n"), 422, "record-rejected"),
         row("an unknown field in a line", lines("{\"valeu\":1}\n"), 400, "unknown-field"),
         row("lines of another type", Request::json("/v1/topics/t/records/stream", "{}"), 415, "unsupported-media-type"),
+    ]
+}
+
+fn trims() -> Vec<Row> {
+    const TRIM: &str = "/v1/topics/t/partitions/0/trim";
+    let trim = |body: &str| Request::json(TRIM, body);
+    let elsewhere = |target: &str| Request::json(target, r#"{"before_offset":0}"#);
+    vec![
+        row("a trim of nothing said", trim(""), 400, "malformed-body"),
+        row("a trim without an offset", trim("{}"), 422, "validation-failed"),
+        row("a trim before null", trim(r#"{"before_offset":null}"#), 400, "malformed-body"),
+        row("a trim before a word", trim(r#"{"before_offset":"1"}"#), 400, "malformed-body"),
+        row("a trim before a negative offset", trim(r#"{"before_offset":-1}"#), 400, "malformed-body"),
+        row("a trim before a fraction", trim(r#"{"before_offset":0.5}"#), 400, "malformed-body"),
+        row("a trim before what does not fit", trim(r#"{"before_offset":18446744073709551616}"#), 400, "malformed-body"),
+        row("a trim beyond what is there", trim(r#"{"before_offset":2}"#), 416, "offset-out-of-range"),
+        row("a trim beyond all offsets", trim(r#"{"before_offset":18446744073709551615}"#), 416, "offset-out-of-range"),
+        row("a trim with an unknown field", trim(r#"{"before_offset":1,"after_offset":0}"#), 400, "unknown-field"),
+        row("a trim that is mistyped", trim(r#"{"before_ofset":1}"#), 400, "unknown-field"),
+        row("a trim with a parameter", elsewhere(&format!("{TRIM}?before_offset=1")), 400, "unknown-parameter"),
+        row(
+            "a trim of another type",
+            Request::new("POST", TRIM).header("content-type", "text/plain").body("{}"),
+            415,
+            "unsupported-media-type",
+        ),
+        row("a trim by another method", Request::new("DELETE", TRIM), 405, "method-not-allowed"),
+        row("a trim of no topic", elsewhere("/v1/topics/none/partitions/0/trim"), 404, "topic-not-found"),
+        row("a trim of no partition", elsewhere("/v1/topics/t/partitions/2/trim"), 404, "partition-not-found"),
+        row("a trim of a compacted topic", elsewhere("/v1/topics/compacted/partitions/0/trim"), 422, "validation-failed"),
     ]
 }
