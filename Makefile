@@ -1,11 +1,12 @@
 # Every command a person needs. `make` alone lists them. Each installs what it lacks (see .ci/setup).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast verify fix crash bench fuzz openapi setup setup-python
+.PHONY: help run demo test test-fast verify fix crash bench fuzz openapi contract clients setup setup-python setup-test
 
 # Rust's own installer may have been run in this very shell.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export TIDEGATE_VENV ?= $(CURDIR)/.venv
+export TIDEGATE_NODEJS ?= $(CURDIR)/.node
 
 # One profile for everything, so that RocksDB is built once (see Cargo.toml). A crate below `api` is never built alone: with fewer features of what
 # RocksDB is built with, it would be built again.
@@ -22,6 +23,9 @@ setup:
 setup-python:
 	@.ci/setup python
 
+setup-test:
+	@.ci/setup python node
+
 run: setup ## Start a node on 127.0.0.1:8080, its data in ./tidegate-data (ARGS="--listen 127.0.0.1:9000" and the like)
 	@$(CARGO) build $(RELEASE) -p tidegate-server --bin tidegate
 	@exec $(BIN)/tidegate serve $(ARGS)
@@ -30,7 +34,7 @@ demo: setup ## Replay real flights through a node and check that they come out t
 	@$(CARGO) build $(RELEASE) -p tidegate-server -p tidegate-tests --bins
 	@exec $(BIN)/demo $(DATA)
 
-test: setup-python ## Run every test, the Python oracles included
+test: setup-test ## Run every test, the Python oracles and the generated clients included
 	$(CARGO) build $(RELEASE) --workspace --bins
 	$(CARGO) test $(RELEASE) --workspace
 
@@ -38,7 +42,7 @@ test-fast: setup ## Run what needs no running node: two minutes at most
 	$(CARGO) test $(RELEASE) --workspace --lib
 	$(CARGO) test $(RELEASE) -p tidegate-tests --test suite tidy::
 
-verify: setup-python ## Everything a reviewer checks, read-only: format, lints, tests, documentation, licences
+verify: setup-test ## Everything a reviewer checks, read-only: format, lints, tests, documentation, licences
 	@.ci/setup deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(RELEASE) --workspace --all-targets -- -D warnings
@@ -51,9 +55,18 @@ fix: setup ## Rewrite what can be rewritten: format, lints, openapi.json
 	$(CARGO) fmt --all
 	$(MAKE) --no-print-directory openapi
 
-openapi: setup ## Write openapi/openapi.json anew from the handlers
+openapi: setup-python ## Write openapi/openapi.json anew from the handlers, and its copy in 3.0.3
 	$(CARGO) run $(RELEASE) -p tidegate-api --example openapi > openapi/openapi.json.new
+	"$(TIDEGATE_VENV)/bin/python" openapi/downconvert.py openapi/openapi.json.new > openapi/openapi-3.0.3.json.new
 	mv openapi/openapi.json.new openapi/openapi.json
+	mv openapi/openapi-3.0.3.json.new openapi/openapi-3.0.3.json
+
+contract: setup-test ## Check the contract: lint, its copy in 3.0.3, what would break since the last release
+	$(CARGO) test $(RELEASE) -p tidegate-tests --test suite contract::
+
+clients: setup-test ## Make clients in TypeScript and Python from the contract; they come to target/clients (URL=http://… tries them on a node)
+	@openapi/typescript.sh $(URL)
+	@openapi/python.sh $(URL)
 
 crash: setup ## Kill a node again and again under load, and cut the disk off at every write
 	$(CARGO) build $(RELEASE) --workspace --bins

@@ -59,6 +59,10 @@ const H2_SEND_BUFFER_BYTES: usize = 512 << 10;
 const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What hyper reads ahead of a request, and gathers of an answer, for one connection over HTTP/1.1: more than the longest head. It counts in
+/// no bound but that of connections, and hyper's own default of 400 KiB for each of ten thousand would be more than all else together.
+const BUFFER_BYTES_MAX: usize = 128 << 10;
+
 /// Header lines of a request over HTTP/1.1: a record's own (D27) and plenty around them.
 const HEADERS_MAX: usize = 512;
 
@@ -200,6 +204,7 @@ impl Settings {
         let head_bytes_max = limits.head_bytes.saturating_mul(2);
         let mut http1 = http1::Builder::new();
         http1.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(head_bytes_max).max_headers(HEADERS_MAX);
+        http1.max_buf_size(BUFFER_BYTES_MAX.max(head_bytes_max.saturating_mul(2)));
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())

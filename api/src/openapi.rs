@@ -3,10 +3,15 @@
 //! It is committed as `openapi/openapi.json`; a test fails when the two differ. To write it anew:
 //! `cargo run --release -p tidegate-api --example openapi > openapi/openapi.json`.
 
+#[cfg(test)]
+mod habits;
+
 use serde::Serialize;
+use utoipa::openapi::header::Header;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::{Components, ContentBuilder, Ref, RefOr, ResponseBuilder};
-use utoipa::{OpenApi, ToSchema};
+use utoipa::openapi::schema::{KnownFormat, SchemaFormat};
+use utoipa::openapi::{Components, ContentBuilder, Ref, RefOr, ResponseBuilder, Schema};
+use utoipa::{Number, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::routes;
@@ -62,7 +67,7 @@ pub struct ProblemItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
     /// Place of the record in the request, if it is about a record.
-    #[schema(nullable = false)]
+    #[schema(nullable = false, maximum = 9_007_199_254_740_991_i64)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
     /// The rule, kebab-case.
@@ -100,7 +105,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     finished(routes().into_openapi())
 }
 
-/// Names the middleware's part of the contract: any call may be answered with a problem.
+/// Names the middleware's part of the contract: any call may be answered with a problem. And bounds the integers in headers.
 pub(crate) fn finished(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     let problem = ResponseBuilder::new()
         .description("A problem: the call was not answered as asked")
@@ -112,9 +117,25 @@ pub(crate) fn finished(mut document: utoipa::openapi::OpenApi) -> utoipa::openap
         for operation in operations.into_iter().flatten() {
             let default = RefOr::Ref(Ref::from_response_name("Problem"));
             operation.responses.responses.entry("default".to_owned()).or_insert(default);
+            bound_headers(operation);
         }
     }
     document
+}
+
+/// An annotation can't bound an integer in a header, so it is done here: as everywhere else, to what every JSON reader can hold.
+fn bound_headers(operation: &mut Operation) {
+    let responses = operation.responses.responses.values_mut().filter_map(|response| match response {
+        RefOr::T(response) => Some(response),
+        RefOr::Ref(_) => None,
+    });
+    for header in responses.flat_map(|response| response.headers.values_mut()) {
+        if let RefOr::T(Header { schema: Some(RefOr::T(Schema::Object(schema))), .. }) = header
+            && schema.format == Some(SchemaFormat::KnownFormat(KnownFormat::Int64))
+        {
+            schema.maximum.get_or_insert(Number::Int(9_007_199_254_740_991));
+        }
+    }
 }
 
 /// Each operation with its method and path.

@@ -1,4 +1,5 @@
-//! Others' opinions: pip `kafka-python` and the crate `kafka-protocol` read what we wrote, and make what we must read.
+//! Others' opinions: pip `kafka-python` and the crate `kafka-protocol` read what we wrote, and make what we must read. And where the
+//! programs of others are that the suites run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,25 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let path = venv.join("bin").join(name);
     ensure!(path.is_file(), "{} is missing: `.ci/setup python` makes it (`make test` does so by itself)", path.display());
     Ok(path)
+}
+
+/// The folder of the pinned node packages, with `bin/node`; `None` if whoever runs the tests has said `TIDEGATE_NODEJS=none`.
+///
+/// # Errors
+/// If it has not been made.
+pub fn node_folder() -> anyhow::Result<Option<PathBuf>> {
+    let folder = std::env::var_os("TIDEGATE_NODEJS").map_or_else(|| root().join(".node"), PathBuf::from);
+    if folder == Path::new("none") {
+        return Ok(None);
+    }
+    let is_made = folder.join("bin/node").is_file() && folder.join("node_modules").is_dir();
+    ensure!(
+        is_made,
+        "Node.js with the contract's packages is missing in {}: `.ci/setup node` makes it (`make test` does so by itself); \
+         TIDEGATE_NODEJS=none leaves out what needs it",
+        folder.display()
+    );
+    Ok(Some(folder))
 }
 
 fn script(name: &str, argument: &Path) -> anyhow::Result<String> {

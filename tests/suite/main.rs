@@ -4,7 +4,9 @@
 
 mod bad_requests;
 mod coalescing;
+mod contract;
 mod crash;
+mod generated_clients;
 mod graceful;
 mod in_equals_out;
 mod oracles;

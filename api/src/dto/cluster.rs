@@ -20,16 +20,19 @@ pub(crate) struct ClusterDetail {
     #[schema(maximum = 9_007_199_254_740_991_i64)]
     metadata_version: u64,
     /// The node that decides on metadata; absent while there is none.
-    #[schema(nullable = false)]
+    #[schema(nullable = false, value_type = Option<u32>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     controller: Option<u64>,
     /// Its nodes, by id.
     nodes: Vec<NodeDetail>,
     /// The nodes that vote on metadata.
+    #[schema(value_type = Vec<u32>)]
     voters: Vec<u64>,
     /// Partitions without a leader.
+    #[schema(maximum = 9_007_199_254_740_991_i64)]
     offline_partitions: u64,
     /// Partitions with fewer in-sync replicas than replicas.
+    #[schema(maximum = 9_007_199_254_740_991_i64)]
     under_replicated_partitions: u64,
 }
 
@@ -38,6 +41,7 @@ pub(crate) struct ClusterDetail {
 #[schema(example = json!({"node_id": 1, "state": "online", "roles": ["broker", "voter"], "client_address": "127.0.0.1:8080"}))]
 pub(crate) struct NodeDetail {
     /// Its id.
+    #[schema(value_type = u32)]
     pub(crate) node_id: u64,
     /// `online`; more will come.
     #[schema(value_type = String)]

@@ -19,7 +19,7 @@ pub(crate) struct OffsetsQuery {
     #[param(inline, nullable = false)]
     at: Option<AskedPlace>,
     /// The offset of the first record with a timestamp of at least this, in ms since 1970-01-01 UTC.
-    #[param(nullable = false)]
+    #[param(nullable = false, maximum = 9_007_199_254_740_991_i64)]
     timestamp: Option<i64>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct PartitionOffsets {
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
     /// Timestamp of the record at `offset`, if one stands there.
-    #[schema(nullable = false)]
+    #[schema(nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<i64>,
 }
@@ -112,7 +112,7 @@ pub(crate) struct FetchQuery {
     #[param(nullable = false, maximum = 9_007_199_254_740_991_i64)]
     offset: Option<u64>,
     /// Begin with the first record with a timestamp of at least this, in ms since 1970-01-01 UTC.
-    #[param(nullable = false)]
+    #[param(nullable = false, maximum = 9_007_199_254_740_991_i64)]
     timestamp: Option<i64>,
     /// Begin so many records before the end.
     #[param(nullable = false, maximum = 9_007_199_254_740_991_i64)]
@@ -149,7 +149,7 @@ pub(crate) struct FetchBatchesQuery {
     #[param(nullable = false, maximum = 9_007_199_254_740_991_i64)]
     offset: Option<u64>,
     /// Begin with the batch that holds the first record with a timestamp of at least this, in ms since 1970-01-01 UTC.
-    #[param(nullable = false)]
+    #[param(nullable = false, maximum = 9_007_199_254_740_991_i64)]
     timestamp: Option<i64>,
     /// Begin so many records before the end.
     #[param(nullable = false, maximum = 9_007_199_254_740_991_i64)]

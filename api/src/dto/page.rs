@@ -51,6 +51,7 @@ pub(crate) struct FetchedRecord {
     #[schema(maximum = 9_007_199_254_740_991_i64)]
     offset: u64,
     /// Milliseconds since 1970-01-01 UTC.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     timestamp: i64,
     /// Its key, as text.
     #[schema(nullable = false)]

@@ -122,14 +122,16 @@ pub(crate) struct PartitionDetail {
     /// Its number.
     partition: u32,
     /// The node that takes writes; absent while there is none.
-    #[schema(nullable = false)]
+    #[schema(nullable = false, value_type = Option<u32>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     leader: Option<u64>,
     /// Version of the leadership.
     leader_epoch: i32,
     /// The nodes that keep it, in order of preference.
+    #[schema(value_type = Vec<u32>)]
     replicas: Vec<u64>,
     /// Those of them that have everything that counts.
+    #[schema(value_type = Vec<u32>)]
     in_sync_replicas: Vec<u64>,
     /// The first offset kept; absent while its leader has not opened it.
     #[schema(nullable = false, maximum = 9_007_199_254_740_991_i64)]

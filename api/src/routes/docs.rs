@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use tidegate_types::ErrorCode;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
@@ -51,11 +52,16 @@ fn served() -> &'static Served {
     })
 }
 
+/// An OpenAPI document.
+#[derive(Debug, ToSchema)]
+#[schema(value_type = Value)]
+pub(crate) struct OpenApiDocument(());
+
 /// This document
 #[utoipa::path(
     get, path = "/openapi.json", operation_id = "getOpenApi", tag = "health",
     responses(
-        (status = 200, description = "The OpenAPI document", body = serde_json::Value, content_type = "application/json"),
+        (status = 200, description = "The OpenAPI document", body = OpenApiDocument, content_type = "application/json"),
         (status = 304, description = "The one that `If-None-Match` names"),
     )
 )]

@@ -60,12 +60,17 @@ async fn get_readiness(State(state): State<ApiState>) -> Result<impl IntoRespons
     Ok(([(CACHE_CONTROL, NO_STORE)], axum::Json(HealthReport { status: "ready" })))
 }
 
+/// Metrics in Prometheus' text format.
+#[derive(Debug, ToSchema)]
+#[schema(value_type = String)]
+pub(crate) struct MetricsText(());
+
 /// The node's metrics
 ///
 /// In Prometheus' text format.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "getMetrics", tag = "health",
-    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"))
+    responses((status = 200, description = "The metrics", body = MetricsText, content_type = "text/plain"))
 )]
 async fn get_metrics(State(state): State<ApiState>) -> impl IntoResponse {
     let text = state.config().metrics.as_ref().map(|render| render()).unwrap_or_default();
