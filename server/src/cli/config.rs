@@ -86,7 +86,7 @@ pub(super) fn load_or_fail(arguments: &NodeArguments) -> Result<Loaded, Failure>
 }
 
 fn check(loaded: &Loaded, output: &Output) -> Result<(), Failure> {
-    output.result(&json!({"valid": true, "warnings": loaded.warnings}), || {
+    output.result(&json!({"valid": true, "warnings": loaded.warnings}), |_| {
         let warnings = loaded.warnings.iter().map(|warning| format!("warning: {warning}"));
         warnings.chain(["the configuration is valid".to_owned()]).collect::<Vec<_>>().join("\n")
     })
@@ -104,10 +104,15 @@ fn show(loaded: &Loaded, output: &Output) -> Result<(), Failure> {
             "description": s.definition.description,
         })
     };
-    output.result(&settings.iter().map(entry).collect::<Vec<_>>(), || {
-        table(
-            &["KEY", "VALUE", "SOURCE"],
-            settings.iter().map(|s| vec![s.definition.name.to_owned(), s.shown().to_owned(), s.source.to_string()]),
-        )
-    })
+    let entries: Vec<_> = settings.iter().map(entry).collect();
+    output.list(
+        &entries,
+        |entry| entry["key"].as_str().unwrap_or_default().to_owned(),
+        |_| {
+            table(
+                &["KEY", "VALUE", "SOURCE"],
+                settings.iter().map(|s| vec![s.definition.name.to_owned(), s.shown().to_owned(), s.source.to_string()]),
+            )
+        },
+    )
 }

@@ -7,6 +7,7 @@ use tidegate_client::{Client, NewTopic, PartitionDescription, TopicDescription};
 
 use super::Failure;
 use super::output::{Output, table};
+use super::session::Session;
 
 /// What to do with topics.
 #[derive(Debug, clap::Subcommand)]
@@ -56,10 +57,10 @@ pub(super) struct CreateArguments {
 }
 
 /// Does it.
-pub(super) fn run(verb: &Verb, server: &str, output: &Output) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let client = Client::new(server)?;
+pub(super) fn run(verb: &Verb, session: &Session) -> Result<(), Failure> {
+    let output = &session.output;
+    session.block_on(async {
+        let client = session.client()?;
         match verb {
             Verb::List { prefix } => list(&client, prefix.as_deref().unwrap_or_default(), output).await,
             Verb::Create(arguments) => create(&client, arguments, output).await,
@@ -71,7 +72,7 @@ pub(super) fn run(verb: &Verb, server: &str, output: &Output) -> Result<(), Fail
 
 async fn list(client: &Client, prefix: &str, output: &Output) -> Result<(), Failure> {
     let topics = client.list_topics(prefix).await?;
-    output.result(&topics, || {
+    output.result(&topics, |_| {
         let row = |t: &tidegate_client::TopicSummary| vec![t.name.clone(), t.partition_count.to_string(), t.replication_factor.to_string()];
         table(&["NAME", "PARTITIONS", "REPLICAS"], topics.iter().map(row))
     })
@@ -83,7 +84,7 @@ async fn create(client: &Client, arguments: &CreateArguments, output: &Output) -
     let name = &arguments.name;
     let (topic, is_new) =
         if arguments.if_not_exists { client.ensure_topic(name, &new).await? } else { (client.create_topic(name, &new).await?, true) };
-    output.result(&topic, || {
+    output.result(&topic, |_| {
         let partitions = topic.partitions.len();
         let word = if is_new { "created" } else { "exists already" };
         format!("topic {name} {word}: {partitions} partition{}", if partitions == 1 { "" } else { "s" })
@@ -92,7 +93,7 @@ async fn create(client: &Client, arguments: &CreateArguments, output: &Output) -
 
 async fn describe(client: &Client, name: &str, all_configs: bool, output: &Output) -> Result<(), Failure> {
     let topic = client.describe_topic(name).await?;
-    output.result(&topic, || describe_text(&topic, all_configs))
+    output.result(&topic, |_| describe_text(&topic, all_configs))
 }
 
 fn describe_text(topic: &TopicDescription, all_configs: bool) -> String {
@@ -146,7 +147,7 @@ async fn delete(client: &Client, names: &[String], yes: bool, output: &Output) -
     }
     let plan: Vec<_> =
         topics.iter().map(|t| json!({"name": t.name, "partitions": t.partitions.len(), "records": records(t), "deleted": yes})).collect();
-    output.result(&plan, || {
+    output.result(&plan, |_| {
         let verb = if yes { "deleted" } else { "would delete" };
         let line =
             |t: &TopicDescription| format!("{verb} topic {}: {} partitions, up to {} records", t.name, t.partitions.len(), records(t));
