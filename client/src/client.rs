@@ -109,6 +109,8 @@ fn causes(error: &dyn std::error::Error) -> String {
 #[derive(Debug)]
 pub(crate) struct Call {
     method: Method,
+    /// `v1`, or nothing for what is outside the versioned API.
+    version: Option<&'static str>,
     path: Vec<String>,
     query: Vec<(&'static str, String)>,
     body: Option<(HeaderValue, Bytes)>,
@@ -117,7 +119,12 @@ pub(crate) struct Call {
 impl Call {
     /// A call without a body to `/v1/` and `path`; its segments are escaped here.
     pub(crate) fn new<S: AsRef<str>>(method: Method, path: impl IntoIterator<Item = S>) -> Self {
-        Self { method, path: path.into_iter().map(|s| s.as_ref().to_owned()).collect(), query: Vec::new(), body: None }
+        Self { method, version: Some("v1"), path: path.into_iter().map(|s| s.as_ref().to_owned()).collect(), query: Vec::new(), body: None }
+    }
+
+    /// A call without a body to `/` and `name`, outside the versioned API.
+    pub(crate) fn unversioned(method: Method, name: &str) -> Self {
+        Self { version: None, ..Self::new(method, [name]) }
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: &(impl ToString + ?Sized)) -> Self {
@@ -143,7 +150,8 @@ impl Call {
     }
 
     fn describe(&self) -> String {
-        format!("{} /v1/{}", self.method, self.path.join("/"))
+        let path = self.version.into_iter().chain(self.path.iter().map(String::as_str)).collect::<Vec<_>>().join("/");
+        format!("{} /{path}", self.method)
     }
 }
 
@@ -158,7 +166,13 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.body).map_err(|error| self.unexpected(&error.to_string()))
+        serde_json::from_slice(&self.body).map_err(|error| self.unexpected(&self.foreign().unwrap_or_else(|| error.to_string())))
+    }
+
+    /// What to say of a body that was never meant to be JSON, as another kind of server gives.
+    fn foreign(&self) -> Option<String> {
+        let kind = self.headers.get(CONTENT_TYPE).map_or("without a content type", |value| value.to_str().unwrap_or_default());
+        (!kind.contains("json")).then(|| format!("it is {kind}, not JSON; is it a Tidegate node that listens there?"))
     }
 
     /// A header that must be there and be readable as `T`.
@@ -222,7 +236,7 @@ impl Client {
         let mut url = server.clone();
         // An `http` URL always has segments, so there is nothing else to do where it has none.
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push("v1").extend(&call.path);
+            segments.pop_if_empty().extend(call.version).extend(&call.path);
         }
         let mut request = self.inner.http.request(call.method.clone(), url);
         if !call.query.is_empty() {

@@ -1,4 +1,4 @@
-//! Topics: create, ensure, list, describe, alter, delete; and the cluster at a glance.
+//! Topics: create, ensure, list, describe, alter, delete, trim; and the cluster at a glance.
 
 use std::collections::BTreeMap;
 
@@ -211,6 +211,26 @@ impl Client {
     /// A problem `topic-not-found`; else as any call.
     pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
         self.send(Call::new(Method::DELETE, ["topics", name])).await.map(|_| ())
+    }
+
+    /// Deletes a partition's records before an offset, for ever; gives the earliest offset from now on, which is later than asked for if it
+    /// was so already. Safe to repeat.
+    ///
+    /// # Errors
+    /// A problem `topic-not-found`, `partition-not-found`, or `offset-out-of-range` beyond the high watermark; else as any call.
+    pub async fn trim(&self, topic: &str, partition: u32, before_offset: u64) -> Result<u64, Error> {
+        #[derive(Serialize)]
+        struct Before {
+            before_offset: u64,
+        }
+        #[derive(Deserialize)]
+        struct Trimmed {
+            earliest_offset: u64,
+        }
+        let partition = partition.to_string();
+        let call = Call::new(Method::POST, ["topics", topic, "partitions", &partition, "trim"]).json(&Before { before_offset })?;
+        let trimmed: Trimmed = self.send(call).await?.json()?;
+        Ok(trimmed.earliest_offset)
     }
 
     /// The cluster at a glance.

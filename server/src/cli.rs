@@ -13,12 +13,18 @@
 //!
 //! Results go to standard output, words to standard error. A verb gets a [`Session`](session::Session): the server, the output, the runtime.
 
+mod cluster;
+mod completion;
 mod config;
+mod context;
+mod doctor;
 mod failure;
 mod log;
+mod options;
 mod output;
 mod serve;
 mod session;
+mod time;
 mod topic;
 
 use std::ffi::{OsStr, OsString};
@@ -27,6 +33,7 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::ArgValueCompleter;
 
 use failure::Failure;
 use output::{Format, Output};
@@ -50,7 +57,8 @@ struct Common {
     #[arg(long, env = "TIDEGATE_SERVER", hide_env_values = true, global = true, value_name = "URL")]
     server: Option<String>,
     /// The context that names the node (see `tidegate context`)
-    #[arg(long, env = "TIDEGATE_CONTEXT", hide_env_values = true, global = true, value_name = "NAME")]
+    #[arg(long, env = "TIDEGATE_CONTEXT", hide_env_values = true, global = true, value_name = "NAME",
+        add = ArgValueCompleter::new(completion::contexts))]
     context: Option<String>,
     /// How results are written; with json, errors are problem objects
     #[arg(short, long, env = "TIDEGATE_OUTPUT", hide_env_values = true, global = true, value_enum, default_value_t = Format::Table,
@@ -71,15 +79,27 @@ struct Common {
 enum Verb {
     /// Run a node
     Serve(config::NodeArguments),
-    /// Check or show what a node would be told
-    #[command(subcommand)]
-    Config(config::Verb),
     /// Work with topics
     #[command(subcommand)]
     Topic(topic::Verb),
+    /// Look at the cluster and its health
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
+    /// Check or show what a node would be told; list every key there is
+    #[command(subcommand)]
+    Config(config::Verb),
+    /// Give names to servers
+    #[command(subcommand)]
+    Context(context::Verb),
+    /// Say what is not as it should be with a node, and what to do about it
+    Doctor(doctor::DoctorArguments),
     /// Look into a node's files
     #[command(subcommand)]
     Log(log::Verb),
+    /// Print what a shell needs to complete verbs, flags and names of topics
+    Completion(completion::CompletionArguments),
+    /// Print the manual
+    Man(completion::ManArguments),
 }
 
 /// A length of time, more than none.
@@ -92,6 +112,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Does what the arguments (the program's name first) say.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if completion::answer(&arguments) {
+        return ExitCode::SUCCESS;
+    }
     match parse(&arguments) {
         Ok((common, verb)) => {
             let output = Output::new(common.output, common.quiet, wants_colour(common.no_color));
@@ -149,6 +172,11 @@ fn do_verb(verb: &Verb, session: &Session) -> Result<(), Failure> {
         Verb::Config(verb) => config::run(verb, &session.output),
         Verb::Log(verb) => log::run(verb, &session.output),
         Verb::Topic(verb) => topic::run(verb, session),
+        Verb::Cluster(verb) => cluster::run(verb, session),
+        Verb::Context(verb) => context::run(verb, session),
+        Verb::Doctor(arguments) => doctor::run(arguments, session),
+        Verb::Completion(arguments) => completion::script(arguments, &session.output),
+        Verb::Man(arguments) => completion::man(arguments, &session.output),
     }
 }
 

@@ -1,15 +1,18 @@
 //! What a verb works with: which server, how long it may take, where results go, and a runtime that Ctrl-C ends.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::time::Duration;
 
 use tidegate_client::{Client, Error};
 
-use super::Failure;
-use super::output::Output;
+use super::output::{Format, Output};
+use super::{Failure, context::Contexts};
 
 /// Where a node listens if nobody says otherwise.
 const SERVER_DEFAULT: &str = "http://127.0.0.1:8080";
+/// Who says so then.
+const DEFAULT: &str = "default";
 
 /// Something that was named, and what it was named by (a flag or a variable).
 #[derive(Debug, Clone)]
@@ -66,9 +69,46 @@ impl Session {
         let server = |url: &str, origin: String| Server { url: url.to_owned(), origin };
         match &self.target {
             Target::Server(named) => Ok(server(&named.value, named.by.to_owned())),
-            Target::Context(named) => Err(Failure::NotFound(format!("there is no context '{}' ({})", named.value, named.by))),
-            Target::Unsaid => Ok(server(SERVER_DEFAULT, "default".to_owned())),
+            Target::Context(named) => {
+                let contexts = Contexts::read()?;
+                let url = contexts.server(&named.value, &format!(" ({})", named.by))?;
+                Ok(server(url, format!("context {}, named by {}", named.value, named.by)))
+            }
+            Target::Unsaid => {
+                let contexts = Contexts::read()?;
+                let current = contexts.current().map(|(name, url)| server(url, format!("context {name}, which is the current")));
+                Ok(current.unwrap_or_else(|| server(SERVER_DEFAULT, DEFAULT.to_owned())))
+            }
         }
+    }
+
+    /// The server, if it was named by its URL.
+    pub(super) fn named_server(&self) -> Option<String> {
+        match &self.target {
+            Target::Server(named) => Some(named.value.clone()),
+            Target::Context(_) | Target::Unsaid => None,
+        }
+    }
+
+    /// The session that an unfinished command line means, as far as it says; for a shell that completes it.
+    pub(super) fn of_words(words: &[OsString], timeout: Duration) -> Self {
+        let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+        let value = |flag: &str| {
+            let after = words.windows(2).filter(|pair| pair[0] == flag).map(|pair| pair[1].to_owned());
+            let attached = words.iter().filter_map(|word| word.strip_prefix(flag)?.strip_prefix('=').map(str::to_owned));
+            after.chain(attached).next()
+        };
+        let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let target = if let Some(url) = value("--server") {
+            Target::Server(Named::by("--server", url))
+        } else if let Some(name) = value("--context") {
+            Target::Context(Named::by("--context", name))
+        } else if let Some(url) = variable("TIDEGATE_SERVER") {
+            Target::Server(Named::by("TIDEGATE_SERVER", url))
+        } else {
+            variable("TIDEGATE_CONTEXT").map_or(Target::Unsaid, |name| Target::Context(Named::by("TIDEGATE_CONTEXT", name)))
+        };
+        Self::new(Output::new(Format::Name, true, false), target, Some(timeout))
     }
 
     /// A client of that server, which ends a call after `--timeout`.
@@ -106,7 +146,7 @@ impl Session {
     fn advise(&self, failure: Failure) -> Failure {
         match (failure, self.server()) {
             (Failure::Client(error @ Error::Connect { .. }), Ok(server)) => {
-                let advice = if server.origin == "default" {
+                let advice = if server.origin == DEFAULT {
                     "start a node with `tidegate serve`, or name one: --server URL, TIDEGATE_SERVER, or `tidegate context add`".to_owned()
                 } else {
                     format!("that address comes from {}", server.origin)
