@@ -105,6 +105,15 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What is behind all of it: of a connection that did not come about, the layers above say nothing more.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
 /// One request, before it is known which server gets it.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -224,11 +233,11 @@ impl Client {
                     self.inner.current.store(place, Ordering::Relaxed);
                     return Ok(response);
                 }
-                Err(error) if error.is_connect() => reason = causes(&error.without_url()),
+                Err(error) if error.is_connect() => reason = innermost(&error),
                 Err(error) => return Err(self.broken(&error)),
             }
         }
-        let addresses = servers.iter().map(Url::as_str).collect::<Vec<_>>().join(", ");
+        let addresses = servers.iter().map(|url| url.as_str().trim_end_matches('/')).collect::<Vec<_>>().join(", ");
         Err(Error::Connect { addresses, reason })
     }
 

@@ -53,16 +53,16 @@ struct Arguments {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 struct Common {
-    /// The node to talk to; if no context says otherwise, http://127.0.0.1:8080
+    /// The node to talk to; else the context's, else http://127.0.0.1:8080
     #[arg(long, env = "TIDEGATE_SERVER", hide_env_values = true, global = true, value_name = "URL")]
     server: Option<String>,
     /// The context that names the node (see `tidegate context`)
     #[arg(long, env = "TIDEGATE_CONTEXT", hide_env_values = true, global = true, value_name = "NAME",
         add = ArgValueCompleter::new(completion::contexts))]
     context: Option<String>,
-    /// How results are written; with json, errors are problem objects
+    /// Results as table, wide, json, yaml, ndjson or name
     #[arg(short, long, env = "TIDEGATE_OUTPUT", hide_env_values = true, global = true, value_enum, default_value_t = Format::Table,
-        hide_default_value = true, value_name = "FORMAT")]
+        hide_default_value = true, hide_possible_values = true, value_name = "FORMAT")]
     output: Format,
     /// Say nothing but results and errors
     #[arg(short, long, global = true)]
@@ -70,7 +70,7 @@ struct Common {
     /// How long one call may take: 500ms, 30s, 2m
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// No colours, on a terminal either; NO_COLOR in the environment does the same
+    /// No colours on a terminal; NO_COLOR in the environment does the same
     #[arg(long, global = true)]
     no_color: bool,
 }

@@ -48,6 +48,8 @@ impl From<std::io::Error> for Failure {
 
 /// The code of an answer that is not a Tidegate's: its status is about something else.
 const FOREIGN: &str = "foreign-answer";
+/// The code of a node that does not know a call at all: nothing that was named is missing.
+const UNKNOWN_CALL: &str = "route-not-found";
 
 impl Failure {
     /// What the process ends with.
@@ -65,7 +67,7 @@ impl Failure {
                 Error::Address { .. } | Error::Input(_) => 2,
                 Error::Connect { .. } | Error::Timeout(_) | Error::Broken(_) => 5,
                 Error::Problem(problem) => match problem.status {
-                    Some(404) if problem.code != FOREIGN => 3,
+                    Some(404) if ![FOREIGN, UNKNOWN_CALL].contains(&problem.code.as_str()) => 3,
                     Some(401 | 403) if problem.code != FOREIGN => 4,
                     Some(408 | 429 | 502 | 503 | 504) => 5,
                     _ => 1,
@@ -103,14 +105,32 @@ impl Failure {
 }
 
 fn client_sentence(error: &Error) -> String {
-    let id = error.problem().and_then(|p| p.request_id.as_ref()).map(|id| format!("\n  the node's log has it under request id {id}"));
-    format!("{error}{}{}", details(error), id.unwrap_or_default())
+    // What is the caller's mistake is no news for whoever reads the node's log.
+    let is_the_nodes = |problem: &&tidegate_client::Problem| problem.status.is_some_and(|status| status >= 500);
+    let id = error.problem().filter(is_the_nodes).and_then(|problem| problem.request_id.as_ref());
+    let id = id.map(|id| format!("\n  the node's log has it under request id {id}"));
+    format!("{error}{}{}{}", about(error), details(error), id.unwrap_or_default())
+}
+
+/// Which topic and partition it is about, where the server's sentence leaves that to its fields.
+fn about(error: &Error) -> String {
+    let Some(problem) = error.problem() else { return String::new() };
+    let topic = problem.extras.get("topic").and_then(Value::as_str).filter(|topic| !problem.detail.contains(topic));
+    let partition = problem.extras.get("partition").and_then(Value::as_u64);
+    match (topic, partition) {
+        (Some(topic), Some(partition)) => format!(": {topic}, partition {partition}"),
+        (Some(topic), None) => format!(": {topic}"),
+        (None, _) => String::new(),
+    }
 }
 
 /// The broken rules and differences that a problem lists, one a line.
 fn details(error: &Error) -> String {
     let Some(problem) = error.problem() else { return String::new() };
     let mut text = String::new();
+    if problem.code == UNKNOWN_CALL {
+        text.push_str("\n  the node does not know this call: is it older than this command?");
+    }
     for item in problem.extras.get("errors").and_then(|v| v.as_array()).into_iter().flatten() {
         let field = |name: &str| item.get(name).and_then(|v| v.as_str()).unwrap_or_default();
         text.push_str(&format!("\n  {}: {}", field("pointer"), field("detail")));
@@ -140,6 +160,7 @@ mod tests {
         for (failure, code) in [
             (problem(404, "x"), 3),
             (problem(404, FOREIGN), 1),
+            (problem(404, UNKNOWN_CALL), 1),
             (problem(403, "x"), 4),
             (problem(503, "x"), 5),
             (problem(504, FOREIGN), 5),
@@ -162,11 +183,12 @@ mod tests {
     /// A promise: what breaks which rule is told to a person, not only to programs.
     #[test]
     fn rules_are_told() {
-        let json = r#"{"status":422,"code":"validation-failed","detail":"bad","request_id":"r7",
+        let json = r#"{"status":500,"code":"validation-failed","detail":"bad","request_id":"r7","topic":"orders","partition":3,
             "errors":[{"pointer":"/partitions","code":"range","detail":"at least 1"}],"did_you_mean":"x"}"#;
         let failure = Failure::Client(Error::Problem(Box::new(serde_json::from_str(json).unwrap())));
         let text = failure.sentence("error:").unwrap();
         assert!(text.contains("/partitions: at least 1") && text.contains("did you mean 'x'?") && text.contains("request id r7"), "{text}");
+        assert!(text.contains("orders, partition 3"), "{text}");
         assert_eq!(failure.problem().unwrap()["errors"][0]["code"], "range");
     }
 }

@@ -24,9 +24,7 @@ pub(super) struct OptionsArguments {
 /// What a key is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Scope {
-    /// `topic config set`
     Topic,
-    /// A node's file, environment and flags
     Node,
 }
 

@@ -153,11 +153,11 @@ impl Output {
         self.text(&lines.into_iter().collect::<Vec<_>>().join("\n"))
     }
 
-    /// Draws over what the last call has drawn, which had `lines` lines; returns how many this has. Only for a screen.
-    pub(super) fn redraw(&self, lines: usize, text: &str) -> Result<usize, Failure> {
-        let back = if lines == 0 { String::new() } else { format!("\x1b[{lines}A\r\x1b[J") };
+    /// Draws over what the last call has drawn, which took `rows` of the screen; returns how many this takes. Only for a screen.
+    pub(super) fn redraw(&self, rows: usize, text: &str) -> Result<usize, Failure> {
+        let back = if rows == 0 { String::new() } else { format!("\x1b[{rows}A\r\x1b[J") };
         self.text(&format!("{back}{text}"))?;
-        Ok(text.trim_end().lines().count())
+        Ok(rows_of(text.trim_end(), self.look().width))
     }
 
     /// Says something on standard error that is no result, unless `--quiet`.
@@ -186,10 +186,38 @@ impl Output {
     }
 }
 
+/// Rows that a text takes on a screen, which breaks what is longer than it is wide.
+fn rows_of(text: &str, width: Option<u16>) -> usize {
+    // What stands between ESC and `m` is a colour and takes no room.
+    let visible = |line: &str| {
+        let mut parts = line.split('\x1b');
+        let first = parts.next().map_or(0, |part| part.chars().count());
+        first + parts.map(|part| part.split_once('m').map_or(0, |(_, rest)| rest.chars().count())).sum::<usize>()
+    };
+    let width = width.map_or(usize::MAX, usize::from).max(1);
+    text.lines().map(|line| visible(line).div_ceil(width).max(1)).sum()
+}
+
 fn compact(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| Failure::Local(error.to_string()))
 }
 
 fn yaml(value: &impl Serialize) -> Result<String, Failure> {
     serde_yaml_ng::to_string(value).map_err(|error| Failure::Local(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A promise: what is drawn over itself knows how many rows it took, lines that the screen broke and colours included.
+    #[test]
+    fn rows_are_counted() {
+        assert_eq!(rows_of("", Some(10)), 0);
+        assert_eq!(rows_of("abc\n\ndef", Some(10)), 3);
+        assert_eq!(rows_of("0123456789", Some(10)), 1);
+        assert_eq!(rows_of("0123456789a", Some(10)), 2);
+        assert_eq!(rows_of(&format!("{}789", paint(true, Tone::Bad, "0123456")), Some(10)), 1);
+        assert_eq!(rows_of(&"x".repeat(1000), None), 1);
+    }
 }

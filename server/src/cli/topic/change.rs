@@ -173,7 +173,9 @@ pub(super) async fn delete(client: &Client, arguments: &DeleteArguments, output:
     let mut done = Vec::new();
     for plan in plans {
         if let Err(error) = client.delete_topic(&plan.topic).await {
-            show(&done, output)?;
+            if !done.is_empty() {
+                show(&done, output)?;
+            }
             return Err(error.into());
         }
         done.push(plan.done());

@@ -135,6 +135,11 @@ fn list_text(look: Look, topics: &[TopicSummary], descriptions: &[TopicDescripti
     styled_table(look, if look.wide { &head } else { &head[..3] }, topics.iter().map(row))
 }
 
+/// So many of something.
+fn count(n: usize, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Bytes for people.
 fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
@@ -154,7 +159,6 @@ pub(super) async fn describe(client: &Client, arguments: &DescribeArguments, out
 
 fn describe_text(look: Look, topic: &TopicDescription, arguments: &DescribeArguments) -> String {
     let everything = !arguments.partitions && !arguments.config;
-    let count = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     let mut parts = vec![format!(
         "topic {}, {}, {} each\nid {}",
         topic.name,
@@ -272,14 +276,14 @@ pub(super) async fn health(client: &Client, arguments: &HealthArguments, output:
 
 fn health_text(look: Look, ailing: &[Ailing], checked: usize, topics: usize) -> String {
     if ailing.is_empty() {
-        return format!("{checked} partitions of {topics} topics, all as they should be");
+        return format!("{} in {}: all as they should be", count(checked, "partition"), count(topics, "topic"));
     }
     let row = |a: &Ailing| {
         let tone = if a.problem == "under-replicated" { Tone::Doubtful } else { Tone::Bad };
         vec![a.topic.as_str().into(), a.partition.partition.to_string().into(), Field::new(tone, a.problem), a.detail.as_str().into()]
     };
     let table = styled_table(look, &["TOPIC", "PARTITION", "PROBLEM", "MEANING"], ailing.iter().map(row));
-    format!("{table}\n\n{} of {checked} partitions are not as they should be", ailing.len())
+    format!("{table}\n\nnot as they should be: {} of {}", ailing.len(), count(checked, "partition"))
 }
 
 pub(super) async fn offsets(client: &Client, arguments: &OffsetsArguments, output: &Output) -> Result<(), Failure> {

@@ -76,7 +76,9 @@ pub(super) async fn trim(client: &Client, arguments: &TrimArguments, output: &Ou
             Ok(earliest) => (plan[place].before_offset, plan[place].applied) = (earliest, true),
             Err(error) => {
                 // What has been done is done, and has to be said.
-                show(&topic.name, &plan, output)?;
+                if plan.iter().any(|one| one.applied) {
+                    show(&topic.name, &plan, output)?;
+                }
                 return Err(error.into());
             }
         }
