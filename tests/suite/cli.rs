@@ -117,12 +117,11 @@ fn masked(text: &str, node: &Process, home: &Path) -> String {
     }
     // Its number says how much has been agreed on before, which is not this suite's business.
     for before in ["metadata version ", "\"metadata_version\": ", "metadata_version: "] {
-        while let Some(place) =
-            masked.find(before).map(|at| at + before.len()).filter(|at| masked[*at..].starts_with(|c: char| c.is_ascii_digit()))
-        {
-            let digits = masked[place..].find(|c: char| !c.is_ascii_digit()).unwrap_or(masked.len() - place);
-            masked.replace_range(place..place + digits, "N");
+        let mut parts = masked.split(before).map(str::to_owned).collect::<Vec<_>>();
+        for part in parts.iter_mut().skip(1) {
+            *part = format!("N{}", part.trim_start_matches(|c: char| c.is_ascii_digit()));
         }
+        masked = parts.join(before);
     }
     masked
 }

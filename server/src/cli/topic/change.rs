@@ -113,15 +113,14 @@ impl ConfigUnsetArguments {
 #[command(
     after_help = "Examples:\n  tidegate topic partitions add orders 4\n  tidegate topic partitions add orders --to 16     # safe to repeat"
 )]
-#[group(id = "how_many", required = true, multiple = false)]
 pub(in super::super) struct PartitionsAddArguments {
     #[command(flatten)]
     name: TopicName,
     /// How many to add
-    #[arg(value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(value_name = "COUNT", required_unless_present = "to", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
     /// How many there are to be
-    #[arg(long, value_name = "TOTAL", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "TOTAL", conflicts_with = "count", value_parser = clap::value_parser!(u32).range(1..))]
     to: Option<u32>,
 }
 

@@ -30,9 +30,15 @@ pub(super) struct Change {
     /// What it is; absent if there is nothing yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<Value>,
+    /// Who set it: `topic`, `cluster` or `default`; of configs only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before_source: Option<String>,
     /// What it would be; absent if there would be nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<Value>,
+    /// Who would have set it; of configs only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_source: Option<String>,
     /// What would be lost, if something would.
     #[serde(skip_serializing_if = "Option::is_none")]
     destroys: Option<String>,
@@ -40,7 +46,7 @@ pub(super) struct Change {
 
 impl Change {
     fn new(pointer: &str, before: Option<Value>, after: Option<Value>) -> Self {
-        Self { pointer: pointer.to_owned(), before, after, destroys: None }
+        Self { pointer: pointer.to_owned(), before, before_source: None, after, after_source: None, destroys: None }
     }
 }
 
@@ -78,9 +84,9 @@ impl Plan {
         let row = |change: &Change| {
             let mut row = vec![
                 Field::from(name(&change.pointer)),
-                shown(change.before.as_ref()).into(),
+                shown(change.before.as_ref(), change.before_source.as_deref()).into(),
                 "→".into(),
-                shown(change.after.as_ref()).into(),
+                shown(change.after.as_ref(), change.after_source.as_deref()).into(),
             ];
             if has_warnings {
                 row.push(Field::new(Tone::Bad, change.destroys.clone().unwrap_or_default()));
@@ -97,11 +103,15 @@ fn name(pointer: &str) -> &str {
     pointer.strip_prefix("/config/").unwrap_or_else(|| pointer.trim_start_matches('/'))
 }
 
-fn shown(value: Option<&Value>) -> String {
-    match value {
+fn shown(value: Option<&Value>, source: Option<&str>) -> String {
+    let text = match value {
         None => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
+    };
+    match source {
+        None | Some("topic") => text,
+        Some(other) => format!("{text} ({other})"),
     }
 }
 
@@ -135,12 +145,10 @@ pub(super) fn config(live: &TopicDescription, wanted: &BTreeMap<String, Option<S
         if same {
             continue;
         }
-        let shown = |text: &str, is_default: bool| Value::String(if is_default { format!("{text} (default)") } else { text.to_owned() });
-        let mut change = Change::new(
-            &format!("/config/{key}"),
-            before.map(|entry| shown(&entry.value, entry.source != "topic")),
-            after.as_ref().map(|text| shown(text, value.is_none())),
-        );
+        let pointer = format!("/config/{key}");
+        let mut change = Change::new(&pointer, before.map(|entry| entry.value.clone().into()), after.clone().map(Value::from));
+        change.before_source = before.map(|entry| entry.source.clone());
+        change.after_source = Some(if value.is_some() { "topic" } else { "default" }.to_owned());
         change.destroys = before.zip(after.as_ref()).and_then(|(before, after)| loss(key, &before.value, after));
         changes.push(change);
     }
@@ -260,7 +268,9 @@ mod tests {
         let live = topic(&[("segment.ms", "5")]);
         assert!(config(&live, &set(&[("segment.ms", Some("5")), ("flush.ms", None)])).is_empty());
         let pinned = config(&live, &set(&[("durability", Some("fsync"))]));
-        assert_eq!(pinned.changes, [Change::new("/config/durability", Some(json!("fsync (default)")), Some(json!("fsync")))]);
+        let change = &pinned.changes[0];
+        assert_eq!((change.before.clone(), change.before_source.as_deref()), (Some(json!("fsync")), Some("default")));
+        assert_eq!((change.after.clone(), change.after_source.as_deref()), (Some(json!("fsync")), Some("topic")));
         assert!(partitions(&live, 1).is_empty() && !partitions(&live, 2).is_empty());
         assert!(delete(&live).destroys());
         assert_eq!(records(&live), 7);
