@@ -105,10 +105,21 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What is behind all of it: of a connection that did not come about, the layers above say nothing more.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
 /// One request, before it is known which server gets it.
 #[derive(Debug)]
 pub(crate) struct Call {
     method: Method,
+    /// `v1`, or nothing for what is outside the versioned API.
+    version: Option<&'static str>,
     path: Vec<String>,
     query: Vec<(&'static str, String)>,
     body: Option<(HeaderValue, Bytes)>,
@@ -117,7 +128,12 @@ pub(crate) struct Call {
 impl Call {
     /// A call without a body to `/v1/` and `path`; its segments are escaped here.
     pub(crate) fn new<S: AsRef<str>>(method: Method, path: impl IntoIterator<Item = S>) -> Self {
-        Self { method, path: path.into_iter().map(|s| s.as_ref().to_owned()).collect(), query: Vec::new(), body: None }
+        Self { method, version: Some("v1"), path: path.into_iter().map(|s| s.as_ref().to_owned()).collect(), query: Vec::new(), body: None }
+    }
+
+    /// A call without a body to `/` and `name`, outside the versioned API.
+    pub(crate) fn unversioned(method: Method, name: &str) -> Self {
+        Self { version: None, ..Self::new(method, [name]) }
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: &(impl ToString + ?Sized)) -> Self {
@@ -143,7 +159,8 @@ impl Call {
     }
 
     fn describe(&self) -> String {
-        format!("{} /v1/{}", self.method, self.path.join("/"))
+        let path = self.version.into_iter().chain(self.path.iter().map(String::as_str)).collect::<Vec<_>>().join("/");
+        format!("{} /{path}", self.method)
     }
 }
 
@@ -158,7 +175,13 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.body).map_err(|error| self.unexpected(&error.to_string()))
+        serde_json::from_slice(&self.body).map_err(|error| self.unexpected(&self.foreign().unwrap_or_else(|| error.to_string())))
+    }
+
+    /// What to say of a body that was never meant to be JSON, as another kind of server gives.
+    fn foreign(&self) -> Option<String> {
+        let kind = self.headers.get(CONTENT_TYPE).map_or("without a content type", |value| value.to_str().unwrap_or_default());
+        (!kind.contains("json")).then(|| format!("it is {kind}, not JSON; is it a Tidegate node that listens there?"))
     }
 
     /// A header that must be there and be readable as `T`.
@@ -210,11 +233,11 @@ impl Client {
                     self.inner.current.store(place, Ordering::Relaxed);
                     return Ok(response);
                 }
-                Err(error) if error.is_connect() => reason = causes(&error.without_url()),
+                Err(error) if error.is_connect() => reason = innermost(&error),
                 Err(error) => return Err(self.broken(&error)),
             }
         }
-        let addresses = servers.iter().map(Url::as_str).collect::<Vec<_>>().join(", ");
+        let addresses = servers.iter().map(|url| url.as_str().trim_end_matches('/')).collect::<Vec<_>>().join(", ");
         Err(Error::Connect { addresses, reason })
     }
 
@@ -222,7 +245,7 @@ impl Client {
         let mut url = server.clone();
         // An `http` URL always has segments, so there is nothing else to do where it has none.
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push("v1").extend(&call.path);
+            segments.pop_if_empty().extend(call.version).extend(&call.path);
         }
         let mut request = self.inner.http.request(call.method.clone(), url);
         if !call.query.is_empty() {

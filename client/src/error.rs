@@ -45,7 +45,7 @@ impl Problem {
             code: "foreign-answer".to_owned(),
             title: "An answer that is not the server's".to_owned(),
             detail: format!(
-                "the answer has status {status} and no problem object: is there a proxy in between, or another server at this address?"
+                "the answer has status {status} and no problem object: is it a Tidegate node that listens there, or is a proxy in between?"
             ),
             request_id: None,
             retryable: false,

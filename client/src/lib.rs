@@ -23,13 +23,15 @@
 //! | [`client`] | servers, connections, one request and its answer |
 //! | [`error`] | problems: what a server says when it says no |
 //! | [`record`] | records in and out |
-//! | [`topics`] | topics: create, ensure, list, describe, alter, delete; the cluster |
+//! | [`topics`] | topics: create, ensure, list, describe, alter, delete, trim; the cluster |
+//! | [`cluster`] | how the node is: alive, ready, its version, its clock |
 //! | [`produce`] | records in: envelope, lines, stored batches |
 //! | [`fetch`] | records out: JSON, stored batches, one value, offsets |
 //! | [`batch`] | records packed into stored batches on this side |
 
 pub mod batch;
 pub mod client;
+pub mod cluster;
 pub mod error;
 pub mod fetch;
 pub mod produce;
@@ -37,6 +39,7 @@ pub mod record;
 pub mod topics;
 
 pub use client::{Client, ClientBuilder};
+pub use cluster::Liveness;
 pub use error::{Error, Problem};
 pub use fetch::{At, Fetch, FetchedBatches, FetchedRecords, From, OffsetReset, Offsets, StoredValue};
 pub use produce::{Acks, AppendedBatches, Lines, ProduceOptions, Produced, ProducedLines, RecordPosition};

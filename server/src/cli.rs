@@ -8,23 +8,40 @@
 //! | 3 | what was named does not exist |
 //! | 4 | not allowed |
 //! | 5 | no server answers, or not in time |
+//! | 6 | there is a difference, or something is not healthy |
+//! | 130 | Ctrl-C |
+//!
+//! Results go to standard output, words to standard error. A verb gets a [`Session`](session::Session): the server, the output, the runtime.
 
+mod cluster;
+mod completion;
 mod config;
+mod context;
+mod doctor;
+mod failure;
 mod log;
+mod options;
 mod output;
 mod serve;
+mod session;
+mod time;
 mod topic;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::ArgValueCompleter;
 
+use failure::Failure;
 use output::{Format, Output};
+use session::{Named, Session, Target};
 
 /// A durable event log that anybody can use over HTTP: server and command line in one.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "tidegate", version, disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -34,134 +51,202 @@ struct Arguments {
 
 /// What every verb takes.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
 struct Common {
-    /// The node to talk to
-    #[arg(long, env = "TIDEGATE_SERVER", default_value = "http://127.0.0.1:8080", global = true, value_name = "URL")]
-    server: String,
-    /// How results are written; with json, errors are problem objects too
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    /// The node to talk to; else the context's, else http://127.0.0.1:8080
+    #[arg(long, env = "TIDEGATE_SERVER", hide_env_values = true, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// The context that names the node (see `tidegate context`)
+    #[arg(long, env = "TIDEGATE_CONTEXT", hide_env_values = true, global = true, value_name = "NAME",
+        add = ArgValueCompleter::new(completion::contexts))]
+    context: Option<String>,
+    /// Results as table, wide, json, yaml, ndjson or name
+    #[arg(short, long, env = "TIDEGATE_OUTPUT", hide_env_values = true, global = true, value_enum, default_value_t = Format::Table,
+        hide_default_value = true, hide_possible_values = true, value_name = "FORMAT")]
     output: Format,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// How long one call may take: 500ms, 30s, 2m
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// No colours on a terminal; NO_COLOR in the environment does the same
+    #[arg(long, global = true)]
+    no_color: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run a node
     Serve(config::NodeArguments),
-    /// Check or show what a node would be told
-    #[command(subcommand)]
-    Config(config::Verb),
     /// Work with topics
     #[command(subcommand)]
     Topic(topic::Verb),
+    /// Look at the cluster and its health
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
+    /// Check or show what a node would be told; list every key there is
+    #[command(subcommand)]
+    Config(config::Verb),
+    /// Give names to servers
+    #[command(subcommand)]
+    Context(context::Verb),
+    /// Say what is not as it should be with a node, and what to do about it
+    Doctor(doctor::DoctorArguments),
     /// Look into a node's files
     #[command(subcommand)]
     Log(log::Verb),
+    /// Print what a shell needs to complete verbs, flags and names of topics
+    Completion(completion::CompletionArguments),
+    /// Print the manual
+    Man(completion::ManArguments),
 }
 
-/// How a verb ended when it did not end well.
-#[derive(Debug)]
-enum Failure {
-    /// The server, or the way to it, said no.
-    Client(tidegate_client::Error),
-    /// Something here said no; a sentence.
-    Local(String),
-    /// Nothing was done, because it has to be confirmed; a sentence.
-    Unconfirmed(String),
-    /// Whoever reads the output has gone.
-    OutputClosed,
-}
-
-impl From<tidegate_client::Error> for Failure {
-    fn from(error: tidegate_client::Error) -> Self {
-        Self::Client(error)
-    }
-}
-
-impl From<tidegate_storage::Error> for Failure {
-    fn from(error: tidegate_storage::Error) -> Self {
-        Self::Local(error.to_string())
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::BrokenPipe { Self::OutputClosed } else { Self::Local(format!("cannot write: {error}")) }
-    }
+/// A length of time, more than none.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "it must be a duration such as 500ms, 30s or 2m".to_owned();
+    let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(signed).ok().filter(|duration| !duration.is_zero()).ok_or_else(wrong)
 }
 
 /// Does what the arguments (the program's name first) say.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are errors to clap, too, but of code 0. Whoever closed the output does not want to read them.
-            drop(error.print());
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if completion::answer(&arguments) {
+        return ExitCode::SUCCESS;
+    }
+    match parse(&arguments) {
+        Ok((common, verb)) => {
+            let output = Output::new(common.output, common.quiet, wants_colour(common.no_color));
+            let session = Session::new(output, common.target, common.timeout);
+            finish(do_verb(&verb, &session), &session.output)
         }
-    };
-    let output = Output::new(arguments.common.output);
-    let outcome = match &arguments.verb {
-        Verb::Serve(node) => serve::run(node, &output),
-        Verb::Config(verb) => config::run(verb, &output),
-        Verb::Log(verb) => log::run(verb, &output),
-        Verb::Topic(verb) => topic::run(verb, &arguments.common.server, &output),
-    };
+        Err(error) => refuse(&arguments, &error),
+    }
+}
+
+/// The global options, after it is settled which of them win.
+struct Settled {
+    target: Target,
+    output: Format,
+    quiet: bool,
+    timeout: Option<Duration>,
+    no_color: bool,
+}
+
+fn parse(arguments: &[OsString]) -> Result<(Settled, Verb), clap::Error> {
+    let mut command = Arguments::command();
+    if !wants_colour(arguments.iter().any(|a| a == "--no-color")) {
+        command = command.color(clap::ColorChoice::Never);
+    }
+    let matches = command.clone().try_get_matches_from(arguments)?;
+    let Arguments { common, verb } = Arguments::from_arg_matches(&matches)?;
+    let target = target(&common, &matches).map_err(|reason| command.error(clap::error::ErrorKind::ArgumentConflict, reason))?;
+    Ok((Settled { target, output: common.output, quiet: common.quiet, timeout: common.timeout, no_color: common.no_color }, verb))
+}
+
+/// Flags win over the environment; within each, a server over a context. Two flags are a contradiction.
+fn target(common: &Common, matches: &ArgMatches) -> Result<Target, &'static str> {
+    let by_flag = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    // An empty variable is none, as with every shell's `X= command`.
+    let server = common.server.clone().filter(|text| !text.is_empty() || by_flag("server"));
+    let context = common.context.clone().filter(|text| !text.is_empty() || by_flag("context"));
+    match (server, context) {
+        (Some(_), Some(_)) if by_flag("server") && by_flag("context") => Err("--server and --context both name a node: give one of them"),
+        (_, Some(context)) if by_flag("context") => Ok(Target::Context(Named::by("--context", context))),
+        (Some(url), _) => Ok(Target::Server(Named::by(if by_flag("server") { "--server" } else { "TIDEGATE_SERVER" }, url))),
+        (None, Some(context)) => Ok(Target::Context(Named::by("TIDEGATE_CONTEXT", context))),
+        (None, None) => Ok(Target::Unsaid),
+    }
+}
+
+/// Whether colours are wanted at all; each stream still asks whether it is a terminal.
+fn wants_colour(no_color: bool) -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !no_color && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn do_verb(verb: &Verb, session: &Session) -> Result<(), Failure> {
+    match verb {
+        Verb::Serve(node) => serve::run(node, &session.output),
+        Verb::Config(verb) => config::run(verb, &session.output),
+        Verb::Log(verb) => log::run(verb, &session.output),
+        Verb::Topic(verb) => topic::run(verb, session),
+        Verb::Cluster(verb) => cluster::run(verb, session),
+        Verb::Context(verb) => context::run(verb, session),
+        Verb::Doctor(arguments) => doctor::run(arguments, session),
+        Verb::Completion(arguments) => completion::script(arguments, &session.output),
+        Verb::Man(arguments) => completion::man(arguments, &session.output),
+    }
+}
+
+fn finish(outcome: Result<(), Failure>, output: &Output) -> ExitCode {
     match outcome {
-        Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output.failure(&failure);
-            ExitCode::from(exit_code(&failure))
+            ExitCode::from(failure.exit_code())
         }
     }
 }
 
-fn exit_code(failure: &Failure) -> u8 {
-    use tidegate_client::Error;
-    match failure {
-        Failure::Local(_) | Failure::OutputClosed | Failure::Unconfirmed(_) => 1,
-        Failure::Client(Error::Address { .. } | Error::Input(_)) => 2,
-        Failure::Client(Error::Connect { .. } | Error::Timeout(_) | Error::Broken(_)) => 5,
-        Failure::Client(Error::Answer { .. }) => 1,
-        Failure::Client(Error::Problem(problem)) => match problem.status {
-            Some(404) => 3,
-            Some(401 | 403) => 4,
-            Some(408 | 429 | 503 | 504) => 5,
-            _ => 1,
-        },
+/// Help and version are errors to clap, too, but of code 0. Whoever closed the output does not want to read them.
+fn refuse(arguments: &[OsString], error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        drop(error.print());
+        return ExitCode::SUCCESS;
     }
+    match asked_format(arguments) {
+        Some(format) if format.is_for_programs() => {
+            let failure = Failure::Usage(error.render().to_string().trim().trim_start_matches("error: ").to_owned());
+            Output::new(format, false, false).failure(&failure);
+        }
+        _ => drop(error.print()),
+    }
+    ExitCode::from(2)
+}
+
+/// The format that wrong arguments ask for, as far as it can be seen: a program that asked for JSON gets its error so.
+fn asked_format(arguments: &[OsString]) -> Option<Format> {
+    let words: Vec<&str> = arguments.iter().filter_map(|a| a.to_str()).take_while(|a| *a != "--").collect();
+    let attached =
+        |word: &&str| word.strip_prefix("--output=").or_else(|| word.strip_prefix("-o")).map(|v| v.trim_start_matches('=').to_owned());
+    let after = words.windows(2).filter(|pair| matches!(pair[0], "-o" | "--output")).map(|pair| pair[1].to_owned());
+    let environment = std::env::var_os("TIDEGATE_OUTPUT").as_deref().and_then(OsStr::to_str).map(str::to_owned);
+    let mut texts = after.chain(words.iter().filter_map(attached)).chain(environment);
+    texts.find_map(|text| clap::ValueEnum::from_str(&text, false).ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn problem(status: u16) -> Failure {
-        let text = format!(r#"{{"status":{status},"code":"x"}}"#);
-        Failure::Client(tidegate_client::Error::Problem(Box::new(serde_json::from_str(&text).unwrap())))
+    fn of(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
     }
 
     /// A promise: the command line is put together without contradictions.
     #[test]
     fn arguments_are_sound() {
-        use clap::CommandFactory;
         Arguments::command().debug_assert();
     }
 
-    /// A promise: a script can tell from the exit code alone what went wrong.
+    /// A promise: durations are what they say, and nothing that is none gets through.
     #[test]
-    fn exit_codes() {
-        for (failure, code) in [
-            (problem(404), 3),
-            (problem(403), 4),
-            (problem(503), 5),
-            (problem(504), 5),
-            (problem(409), 1),
-            (problem(500), 1),
-            (Failure::Local(String::new()), 1),
-            (Failure::Client(tidegate_client::Error::Timeout(std::time::Duration::ZERO)), 5),
-            (Failure::Client(tidegate_client::Error::Input(String::new())), 2),
-        ] {
-            assert_eq!(exit_code(&failure), code, "{failure:?}");
+    fn durations() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        for wrong in ["", "5", "0s", "-1s", "soon", "99999999999999999999h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    /// A promise: a program that asked for JSON is found out even where the rest of its arguments is wrong.
+    #[test]
+    fn formats_are_seen_in_wrong_arguments() {
+        for words in [&["t", "-o", "json", "--x"][..], &["t", "--output=json"], &["t", "-ojson"], &["t", "-o=json"]] {
+            assert_eq!(asked_format(&of(words)), Some(Format::Json), "{words:?}");
+        }
+        assert_eq!(asked_format(&of(&["t", "--", "-o", "json"])), None);
     }
 }

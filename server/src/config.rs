@@ -28,6 +28,7 @@ pub use definition::{DEFINITIONS, Definition, Kind};
 pub use source::{Setting, Source};
 
 use source::Given;
+pub(crate) use source::nearest;
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

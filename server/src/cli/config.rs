@@ -63,6 +63,12 @@ impl NodeArguments {
     }
 }
 
+/// The configuration that a file and the environment make together.
+pub(super) fn load_file(file: &std::path::Path) -> Result<Loaded, ConfigError> {
+    let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    load(&Inputs { file: Some(file.to_owned()), environment, flags: Vec::new() })
+}
+
 /// What to do with a configuration.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
@@ -70,12 +76,15 @@ pub(super) enum Verb {
     Check(NodeArguments),
     /// Show every key with its value and where that comes from
     Show(NodeArguments),
+    /// List every key there is, of topics and of nodes: what it takes, its default, its meaning
+    Options(super::options::OptionsArguments),
 }
 
 /// Does it.
 pub(super) fn run(verb: &Verb, output: &Output) -> Result<(), Failure> {
     match verb {
         Verb::Check(arguments) => check(&load_or_fail(arguments)?, output),
+        Verb::Options(arguments) => super::options::run(arguments, output),
         Verb::Show(arguments) => show(&load_or_fail(arguments)?, output),
     }
 }
@@ -86,7 +95,7 @@ pub(super) fn load_or_fail(arguments: &NodeArguments) -> Result<Loaded, Failure>
 }
 
 fn check(loaded: &Loaded, output: &Output) -> Result<(), Failure> {
-    output.result(&json!({"valid": true, "warnings": loaded.warnings}), || {
+    output.result(&json!({"valid": true, "warnings": loaded.warnings}), |_| {
         let warnings = loaded.warnings.iter().map(|warning| format!("warning: {warning}"));
         warnings.chain(["the configuration is valid".to_owned()]).collect::<Vec<_>>().join("\n")
     })
@@ -104,10 +113,15 @@ fn show(loaded: &Loaded, output: &Output) -> Result<(), Failure> {
             "description": s.definition.description,
         })
     };
-    output.result(&settings.iter().map(entry).collect::<Vec<_>>(), || {
-        table(
-            &["KEY", "VALUE", "SOURCE"],
-            settings.iter().map(|s| vec![s.definition.name.to_owned(), s.shown().to_owned(), s.source.to_string()]),
-        )
-    })
+    let entries: Vec<_> = settings.iter().map(entry).collect();
+    output.list(
+        &entries,
+        |entry| entry["key"].as_str().unwrap_or_default().to_owned(),
+        |_| {
+            table(
+                &["KEY", "VALUE", "SOURCE"],
+                settings.iter().map(|s| vec![s.definition.name.to_owned(), s.shown().to_owned(), s.source.to_string()]),
+            )
+        },
+    )
 }

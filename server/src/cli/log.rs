@@ -8,7 +8,7 @@ use tidegate_storage::io::{Io, RealIo};
 use tidegate_types::{Record, StoredBatch};
 
 use super::Failure;
-use super::output::{Format, Output, table};
+use super::output::{Output, table};
 
 /// What to do with a node's files. The node should not be running: it may be in the middle of a write.
 #[derive(Debug, clap::Subcommand)]
@@ -54,7 +54,7 @@ fn dump(path: &Path, with_records: bool, output: &Output) -> Result<(), Failure>
 
 /// Shows one file line by line: it may be larger than the memory.
 fn dump_file(file: &Path, with_records: bool, output: &Output) -> Result<Option<Finding>, Failure> {
-    if output.format() == Format::Table {
+    if !output.format().is_for_programs() {
         output.text(&file.display().to_string())?;
     }
     let mut stopped = None;
@@ -92,19 +92,13 @@ impl From<tidegate_types::BatchError> for Stop {
 }
 
 fn show_batch(file: &Path, position: u64, batch: &StoredBatch, with_records: bool, output: &Output) -> Result<(), Stop> {
-    match output.format() {
-        Format::Table => output.text(&batch_line(position, batch))?,
-        Format::Json => output.text(&batch_json(file, position, batch).to_string())?,
-    }
+    output.item(&batch_json(file, position, batch), || batch_line(position, batch))?;
     if !with_records {
         return Ok(());
     }
     for record in &batch.records()? {
         let record = record?;
-        match output.format() {
-            Format::Table => output.text(&record_line(&record))?,
-            Format::Json => output.text(&record_json(&record).to_string())?,
-        }
+        output.item(&record_json(&record), || record_line(&record))?;
     }
     Ok(())
 }
@@ -175,13 +169,18 @@ fn verify(path: &Path, output: &Output) -> Result<(), Failure> {
         json!({"partition": name(directory), "segments": s.segments, "batches": s.batches, "records": s.records, "bytes": s.bytes,
             "findings": s.findings.iter().map(finding_json).collect::<Vec<_>>()})
     };
-    output.result(&partitions.iter().map(entry).collect::<Vec<_>>(), || {
-        let row = |(directory, s): &(PathBuf, Summary)| {
-            let state = if s.findings.is_empty() { "whole".to_owned() } else { "damaged".to_owned() };
-            vec![name(directory), s.segments.to_string(), s.batches.to_string(), s.records.to_string(), s.bytes.to_string(), state]
-        };
-        table(&["PARTITION", "SEGMENTS", "BATCHES", "RECORDS", "BYTES", "STATE"], partitions.iter().map(row))
-    })?;
+    let entries: Vec<_> = partitions.iter().map(entry).collect();
+    output.list(
+        &entries,
+        |entry| entry["partition"].as_str().unwrap_or_default().to_owned(),
+        |_| {
+            let row = |(directory, s): &(PathBuf, Summary)| {
+                let state = if s.findings.is_empty() { "whole".to_owned() } else { "damaged".to_owned() };
+                vec![name(directory), s.segments.to_string(), s.batches.to_string(), s.records.to_string(), s.bytes.to_string(), state]
+            };
+            table(&["PARTITION", "SEGMENTS", "BATCHES", "RECORDS", "BYTES", "STATE"], partitions.iter().map(row))
+        },
+    )?;
     let findings: Vec<_> = partitions.into_iter().flat_map(|(_, summary)| summary.findings).collect();
     damage(&findings)
 }

@@ -1,30 +1,70 @@
-//! What verbs write: tables for people, JSON with the API's own names for programs. Nothing else of this binary touches standard output.
+//! What verbs write: tables for people, JSON or YAML with the API's own names for programs. Nothing else of this binary touches standard output.
+//!
+//! | format | one result | a list |
+//! |---|---|---|
+//! | `table`, `wide` | what the verb makes of it | a table; `wide` has more columns |
+//! | `json` | one object, over several lines | one array |
+//! | `ndjson` | one object on one line | one object a line |
+//! | `yaml` | one document | one document, a sequence |
+//! | `name` | its name | names, one a line |
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
-use comfy_table::{Cell, Table};
 use serde::Serialize;
 
 use super::Failure;
 
+mod table;
+
+pub(super) use table::{Field, Tone, paint, styled_table, table};
+
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
-    /// For people.
+    /// For people (default)
     Table,
-    /// For programs: the field names are the API's.
+    /// The same with more columns
+    Wide,
+    /// For programs: the field names are the API's
     Json,
+    /// As json, in YAML
+    Yaml,
+    /// One JSON object a line
+    Ndjson,
+    /// Names only, one a line
+    Name,
 }
 
-/// Where results and failures go.
+impl Format {
+    /// Whether a program is to read it: then errors are objects, too.
+    pub(super) const fn is_for_programs(self) -> bool {
+        matches!(self, Self::Json | Self::Yaml | Self::Ndjson)
+    }
+}
+
+/// What a verb may use when it writes for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    /// More columns.
+    pub(super) wide: bool,
+    /// Colours.
+    pub(super) colour: bool,
+    /// Characters in a line, if it is a terminal.
+    pub(super) width: Option<u16>,
+}
+
+/// Where results, words and failures go.
 #[derive(Debug)]
 pub(super) struct Output {
     format: Format,
+    quiet: bool,
+    /// Colours are wanted where there is a terminal.
+    colour: bool,
 }
 
 impl Output {
-    pub(super) const fn new(format: Format) -> Self {
-        Self { format }
+    pub(super) const fn new(format: Format, quiet: bool, colour: bool) -> Self {
+        Self { format, quiet, colour }
     }
 
     /// How results are written.
@@ -32,112 +72,152 @@ impl Output {
         self.format
     }
 
-    /// Writes a result: `value` as JSON, or what `table` makes of it.
-    pub(super) fn result(&self, value: &impl Serialize, table: impl FnOnce() -> String) -> Result<(), Failure> {
+    /// What a text for people may use.
+    pub(super) fn look(&self) -> Look {
+        let stdout = std::io::stdout();
+        let is_terminal = stdout.is_terminal();
+        let width = if is_terminal { rustix::termios::tcgetwinsize(&stdout).ok().map(|size| size.ws_col).filter(|w| *w > 0) } else { None };
+        Look { wide: self.format == Format::Wide, colour: self.colour && is_terminal, width }
+    }
+
+    /// Whether standard output is a terminal and a text is written to it: then a watched state is drawn over itself.
+    pub(super) fn is_screen(&self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide) && std::io::stdout().is_terminal()
+    }
+
+    /// Writes a result that has no name: `value` for programs, or what `text` makes of it.
+    pub(super) fn result(&self, value: &impl Serialize, text: impl FnOnce(Look) -> String) -> Result<(), Failure> {
+        match self.format {
+            Format::Table | Format::Wide | Format::Name => self.text(&text(self.look())),
+            Format::Json | Format::Yaml | Format::Ndjson => self.value(value),
+        }
+    }
+
+    /// Writes one result that has a name.
+    pub(super) fn named(&self, name: &str, value: &impl Serialize, text: impl FnOnce(Look) -> String) -> Result<(), Failure> {
+        if self.format == Format::Name { self.text(name) } else { self.result(value, text) }
+    }
+
+    /// Writes a list of things that have names.
+    pub(super) fn list<T: Serialize>(
+        &self,
+        items: &[T],
+        name: impl Fn(&T) -> String,
+        text: impl FnOnce(Look) -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Name => self.lines(items.iter().map(name)),
+            Format::Ndjson => {
+                let lines = items.iter().map(|item| serde_json::to_string(item).map_err(|error| Failure::Local(error.to_string())));
+                self.lines(lines.collect::<Result<Vec<_>, _>>()?)
+            }
+            Format::Table | Format::Wide => self.text(&text(self.look())),
+            Format::Json | Format::Yaml => self.value(&items),
+        }
+    }
+
+    /// Writes one of many objects, of which nobody knows how many will come: JSON, one a line (YAML: a document each), or a text.
+    pub(super) fn item(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        match self.format {
+            Format::Table | Format::Wide | Format::Name => self.text(&text()),
+            Format::Json | Format::Ndjson => self.text(&compact(value)?),
+            Format::Yaml => self.text(&format!("---\n{}", yaml(value)?)),
+        }
+    }
+
+    fn value(&self, value: &impl Serialize) -> Result<(), Failure> {
         let text = match self.format {
-            Format::Table => table(),
-            Format::Json => serde_json::to_string_pretty(value).map_err(|error| Failure::Local(error.to_string()))?,
+            Format::Yaml => yaml(value)?,
+            Format::Ndjson => compact(value)?,
+            Format::Table | Format::Wide | Format::Name | Format::Json => {
+                serde_json::to_string_pretty(value).map_err(|error| Failure::Local(error.to_string()))?
+            }
         };
         self.text(&text)
     }
 
-    /// Writes a text and ends it with a line break.
+    /// Writes a text and ends it with a line break; nothing if it is empty.
     pub(super) fn text(&self, text: &str) -> Result<(), Failure> {
+        let text = text.trim_end();
+        if text.is_empty() {
+            return Ok(());
+        }
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(text.trim_end().as_bytes())?;
+        stdout.write_all(text.as_bytes())?;
         stdout.write_all(b"\n")?;
         stdout.flush()?;
         Ok(())
     }
 
+    fn lines(&self, lines: impl IntoIterator<Item = String>) -> Result<(), Failure> {
+        self.text(&lines.into_iter().collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Draws over what the last call has drawn, which took `rows` of the screen; returns how many this takes. Only for a screen.
+    pub(super) fn redraw(&self, rows: usize, text: &str) -> Result<usize, Failure> {
+        let back = if rows == 0 { String::new() } else { format!("\x1b[{rows}A\r\x1b[J") };
+        self.text(&format!("{back}{text}"))?;
+        Ok(rows_of(text.trim_end(), self.look().width))
+    }
+
+    /// Says something on standard error that is no result, unless `--quiet`.
+    pub(super) fn note(&self, text: &str) {
+        if !self.quiet {
+            self.say(text);
+        }
+    }
+
     /// Says on standard error why a verb failed.
     pub(super) fn failure(&self, failure: &Failure) {
+        let colour = self.colour && std::io::stderr().is_terminal();
         let text = match self.format {
-            Format::Table => sentence(failure),
-            Format::Json => problem(failure).to_string(),
+            Format::Table | Format::Wide | Format::Name => failure.sentence(&paint(colour, Tone::Bad, "error:")),
+            Format::Json | Format::Ndjson => failure.problem().map(|problem| problem.to_string()),
+            Format::Yaml => failure.problem().and_then(|problem| yaml(&problem).ok()),
         };
-        // Nobody is left to tell if standard error is gone too.
-        drop(writeln!(std::io::stderr(), "{text}"));
-    }
-}
-
-fn sentence(failure: &Failure) -> String {
-    match failure {
-        Failure::Client(error) => {
-            let id =
-                error.problem().and_then(|p| p.request_id.as_ref()).map(|id| format!("\n  the node's log has it under request id {id}"));
-            format!("error: {error}{}{}", details(error), id.unwrap_or_default())
+        if let Some(text) = text {
+            self.say(&text);
         }
-        Failure::Local(reason) => format!("error: {reason}"),
-        Failure::Unconfirmed(reason) => reason.clone(),
-        Failure::OutputClosed => String::new(),
+    }
+
+    fn say(&self, text: &str) {
+        // Nobody is left to tell if standard error is gone too.
+        drop(writeln!(std::io::stderr(), "{}", text.trim_end()));
     }
 }
 
-/// The broken rules and differences that a problem lists, one a line.
-fn details(error: &tidegate_client::Error) -> String {
-    let Some(problem) = error.problem() else { return String::new() };
-    let mut text = String::new();
-    for item in problem.extras.get("errors").and_then(|v| v.as_array()).into_iter().flatten() {
-        let field = |name: &str| item.get(name).and_then(|v| v.as_str()).unwrap_or_default();
-        text.push_str(&format!("\n  {}: {}", field("pointer"), field("detail")));
-    }
-    for item in problem.extras.get("differences").and_then(|v| v.as_array()).into_iter().flatten() {
-        let field = |name: &str| item.get(name).map(ToString::to_string).unwrap_or_default();
-        text.push_str(&format!("\n  {}: wanted {}, is {}", field("pointer"), field("wanted"), field("actual")));
-    }
-    if let Some(near) = problem.extras.get("did_you_mean").and_then(|v| v.as_str()) {
-        text.push_str(&format!("\n  did you mean '{near}'?"));
-    }
-    text
+/// Rows that a text takes on a screen, which breaks what is longer than it is wide.
+fn rows_of(text: &str, width: Option<u16>) -> usize {
+    // What stands between ESC and `m` is a colour and takes no room.
+    let visible = |line: &str| {
+        let mut parts = line.split('\x1b');
+        let first = parts.next().map_or(0, |part| part.chars().count());
+        first + parts.map(|part| part.split_once('m').map_or(0, |(_, rest)| rest.chars().count())).sum::<usize>()
+    };
+    let width = width.map_or(usize::MAX, usize::from).max(1);
+    text.lines().map(|line| visible(line).div_ceil(width).max(1)).sum()
 }
 
-fn problem(failure: &Failure) -> serde_json::Value {
-    match failure {
-        Failure::Client(error) => serde_json::to_value(error.to_problem()).unwrap_or_default(),
-        Failure::Local(reason) => local("failed", "Failed", reason),
-        Failure::Unconfirmed(reason) => local("not-confirmed", "Not confirmed", reason),
-        Failure::OutputClosed => serde_json::Value::Null,
-    }
+fn compact(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::Local(error.to_string()))
 }
 
-fn local(code: &str, title: &str, detail: &str) -> serde_json::Value {
-    serde_json::json!({"code": code, "title": title, "detail": detail, "retryable": false, "side_effects": "none"})
-}
-
-/// A table with a head and no frame: it can be read, and cut by a program.
-pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(head.iter().map(Cell::new));
-    for row in rows {
-        table.add_row(row);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 3));
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+fn yaml(value: &impl Serialize) -> Result<String, Failure> {
+    serde_yaml_ng::to_string(value).map_err(|error| Failure::Local(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A promise: a table's lines have their columns under the head and no trailing space.
+    /// A promise: what is drawn over itself knows how many rows it took, lines that the screen broke and colours included.
     #[test]
-    fn tables_are_plain() {
-        let text = table(&["NAME", "N"], [vec!["a-long-name".to_owned(), "1".to_owned()], vec!["b".to_owned(), String::new()]]);
-        assert_eq!(text, "NAME          N\na-long-name   1\nb");
-    }
-
-    /// A promise: what breaks which rule is told to a person, not only to programs.
-    #[test]
-    fn rules_are_told() {
-        let json = r#"{"status":422,"code":"validation-failed","detail":"bad","request_id":"r7",
-            "errors":[{"pointer":"/partitions","code":"range","detail":"at least 1"}],"did_you_mean":"x"}"#;
-        let failure = Failure::Client(tidegate_client::Error::Problem(Box::new(serde_json::from_str(json).unwrap())));
-        let text = sentence(&failure);
-        assert!(text.contains("/partitions: at least 1") && text.contains("did you mean 'x'?") && text.contains("request id r7"), "{text}");
-        assert_eq!(problem(&failure)["errors"][0]["code"], "range");
+    fn rows_are_counted() {
+        assert_eq!(rows_of("", Some(10)), 0);
+        assert_eq!(rows_of("abc\n\ndef", Some(10)), 3);
+        assert_eq!(rows_of("0123456789", Some(10)), 1);
+        assert_eq!(rows_of("0123456789a", Some(10)), 2);
+        assert_eq!(rows_of(&format!("{}789", paint(true, Tone::Bad, "0123456")), Some(10)), 1);
+        assert_eq!(rows_of(&"x".repeat(1000), None), 1);
     }
 }

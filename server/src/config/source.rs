@@ -57,11 +57,21 @@ impl fmt::Debug for Setting {
 }
 
 /// Variables that begin like ours and are none: the command line's own, and what Kubernetes sets for a service called `tidegate`.
-const OTHER_VARIABLES: &[&str] =
-    &["TIDEGATE_CONFIG", "TIDEGATE_SERVER", "TIDEGATE_VENV", "TIDEGATE_NODEJS", "TIDEGATE_PORT", "TIDEGATE_PORT_*", "TIDEGATE_SERVICE_*"];
+const OTHER_VARIABLES: &[&str] = &[
+    "TIDEGATE_COMPLETE",
+    "TIDEGATE_CONFIG",
+    "TIDEGATE_CONTEXT",
+    "TIDEGATE_NODEJS",
+    "TIDEGATE_OUTPUT",
+    "TIDEGATE_PORT",
+    "TIDEGATE_PORT_*",
+    "TIDEGATE_SERVER",
+    "TIDEGATE_SERVICE_*",
+    "TIDEGATE_VENV",
+];
 
 /// The nearest of `names`, if one is near enough to be what was meant.
-pub(super) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let scored = names.map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
     scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
 }
