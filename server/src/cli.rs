@@ -14,11 +14,16 @@
 //! Results go to standard output, words to standard error. A verb gets a [`Session`](session::Session): the server, the output, the runtime.
 
 mod config;
+mod consume;
 mod failure;
+mod find;
 mod log;
 mod output;
+mod produce;
+mod record;
 mod serve;
 mod session;
+mod tail;
 mod topic;
 
 use std::ffi::{OsStr, OsString};
@@ -77,6 +82,14 @@ enum Verb {
     /// Work with topics
     #[command(subcommand)]
     Topic(topic::Verb),
+    /// Put records into a topic: lines, JSON, CSV, a whole file
+    Produce(produce::Arguments),
+    /// Show a topic's records, from here to there
+    Consume(consume::Arguments),
+    /// Show the last records of a topic, then what comes
+    Tail(tail::Arguments),
+    /// Find the records of a key
+    Find(find::Arguments),
     /// Look into a node's files
     #[command(subcommand)]
     Log(log::Verb),
@@ -149,6 +162,10 @@ fn do_verb(verb: &Verb, session: &Session) -> Result<(), Failure> {
         Verb::Config(verb) => config::run(verb, &session.output),
         Verb::Log(verb) => log::run(verb, &session.output),
         Verb::Topic(verb) => topic::run(verb, session),
+        Verb::Produce(arguments) => produce::run(arguments, session),
+        Verb::Consume(arguments) => consume::run(arguments, session),
+        Verb::Tail(arguments) => tail::run(arguments, session),
+        Verb::Find(arguments) => find::run(arguments, session),
     }
 }
 
