@@ -377,10 +377,10 @@ async fn refusals() {
     let site = Site::new();
     site.topic("t", 2).await;
     let cases: [(&[&str], i32, &[&str]); 15] = [
-        (&["produce", "nowhere"], 3, &["nowhere"]),
-        (&["consume", "nowhere"], 3, &["nowhere"]),
-        (&["tail", "nowhere", "-f"], 3, &["nowhere"]),
-        (&["find", "nowhere", "--key", "k"], 3, &["nowhere"]),
+        (&["produce", "nowhere"], 3, &["no such topic"]),
+        (&["consume", "nowhere"], 3, &["no such topic"]),
+        (&["tail", "nowhere", "-f"], 3, &["no such topic"]),
+        (&["find", "nowhere", "--key", "k"], 3, &["no such topic"]),
         (&["produce", "t", "-p", "2"], 3, &["no partition 2", "0 to 1"]),
         (&["consume", "t", "-p", "7"], 3, &["no partition 7"]),
         (&["consume", "t", "--from", "earliest"], 2, &["did you mean 'start'"]),
