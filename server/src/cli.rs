@@ -16,14 +16,19 @@
 mod cluster;
 mod completion;
 mod config;
+mod consume;
 mod context;
 mod doctor;
 mod failure;
+mod find;
 mod log;
 mod options;
 mod output;
+mod produce;
+mod record;
 mod serve;
 mod session;
+mod tail;
 mod time;
 mod topic;
 
@@ -82,6 +87,14 @@ enum Verb {
     /// Work with topics
     #[command(subcommand)]
     Topic(topic::Verb),
+    /// Put records into a topic: lines, JSON, CSV, a whole file
+    Produce(produce::Arguments),
+    /// Show a topic's records, from here to there
+    Consume(consume::Arguments),
+    /// Show the last records of a topic, then what comes
+    Tail(tail::Arguments),
+    /// Find the records of a key
+    Find(find::Arguments),
     /// Look at the cluster and its health
     #[command(subcommand)]
     Cluster(cluster::Verb),
@@ -172,6 +185,10 @@ fn do_verb(verb: &Verb, session: &Session) -> Result<(), Failure> {
         Verb::Config(verb) => config::run(verb, &session.output),
         Verb::Log(verb) => log::run(verb, &session.output),
         Verb::Topic(verb) => topic::run(verb, session),
+        Verb::Produce(arguments) => produce::run(arguments, session),
+        Verb::Consume(arguments) => consume::run(arguments, session),
+        Verb::Tail(arguments) => tail::run(arguments, session),
+        Verb::Find(arguments) => find::run(arguments, session),
         Verb::Cluster(verb) => cluster::run(verb, session),
         Verb::Context(verb) => context::run(verb, session),
         Verb::Doctor(arguments) => doctor::run(arguments, session),

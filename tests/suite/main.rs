@@ -4,6 +4,7 @@
 
 mod bad_requests;
 mod cli;
+mod cli_records;
 mod coalescing;
 mod contract;
 mod crash;

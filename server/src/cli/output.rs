@@ -160,6 +160,11 @@ impl Output {
         Ok(rows_of(text.trim_end(), self.look().width))
     }
 
+    /// Whether anything is said that is no result.
+    pub(super) const fn notes_are_wanted(&self) -> bool {
+        !self.quiet
+    }
+
     /// Says something on standard error that is no result, unless `--quiet`.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
