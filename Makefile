@@ -1,7 +1,7 @@
 # Every command a person needs. `make` alone lists them. Each installs what it lacks (see .ci/setup).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast verify fix crash bench fuzz openapi setup setup-python
+.PHONY: help run demo test test-fast verify fix crash bench fuzz openapi docs setup setup-python
 
 # Rust's own installer may have been run in this very shell.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -46,14 +46,17 @@ verify: setup-python ## Everything a reviewer checks, read-only: format, lints, 
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(RELEASE) --workspace --no-deps
 	$(CARGO) deny --log-level error check licenses bans sources
 
-fix: setup ## Rewrite what can be rewritten: format, lints, openapi.json
+fix: setup ## Rewrite what can be rewritten: format, lints, openapi.json, the guide's tables
 	$(CARGO) clippy $(RELEASE) --workspace --all-targets --fix --allow-dirty --allow-staged
 	$(CARGO) fmt --all
-	$(MAKE) --no-print-directory openapi
+	$(MAKE) --no-print-directory openapi docs
 
 openapi: setup ## Write openapi/openapi.json anew from the handlers
 	$(CARGO) run $(RELEASE) -p tidegate-api --example openapi > openapi/openapi.json.new
 	mv openapi/openapi.json.new openapi/openapi.json
+
+docs: setup ## Write the guide's tables anew from the code
+	UPDATE=1 $(CARGO) test $(RELEASE) -p tidegate-tests --test suite guide::tables
 
 crash: setup ## Kill a node again and again under load, and cut the disk off at every write
 	$(CARGO) build $(RELEASE) --workspace --bins
