@@ -1,7 +1,7 @@
 # Every command a person needs. `make` alone lists them. Each installs what it lacks (see .ci/setup).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast verify fix crash bench fuzz openapi contract clients setup setup-python setup-test
+.PHONY: help run demo test test-fast verify fix crash bench fuzz openapi docs contract clients setup setup-python setup-test
 
 # Rust's own installer may have been run in this very shell.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -50,10 +50,10 @@ verify: setup-test ## Everything a reviewer checks, read-only: format, lints, te
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(RELEASE) --workspace --no-deps
 	$(CARGO) deny --log-level error check licenses bans sources
 
-fix: setup ## Rewrite what can be rewritten: format, lints, openapi.json
+fix: setup ## Rewrite what can be rewritten: format, lints, openapi.json, the guide's tables
 	$(CARGO) clippy $(RELEASE) --workspace --all-targets --fix --allow-dirty --allow-staged
 	$(CARGO) fmt --all
-	$(MAKE) --no-print-directory openapi
+	$(MAKE) --no-print-directory openapi docs
 
 openapi: setup-python ## Write openapi/openapi.json anew from the handlers, and its copy in 3.0.3
 	$(CARGO) run $(RELEASE) -p tidegate-api --example openapi > openapi/openapi.json.new
@@ -67,6 +67,9 @@ contract: setup-test ## Check the contract: lint, its copy in 3.0.3, what would 
 clients: setup-test ## Make clients in TypeScript and Python from the contract; they come to target/clients (URL=http://… tries them on a node)
 	@openapi/typescript.sh $(URL)
 	@openapi/python.sh $(URL)
+
+docs: setup ## Write the guide's tables anew from the code
+	UPDATE=1 $(CARGO) test $(RELEASE) -p tidegate-tests --test suite guide::tables
 
 crash: setup ## Kill a node again and again under load, and cut the disk off at every write
 	$(CARGO) build $(RELEASE) --workspace --bins

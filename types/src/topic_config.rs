@@ -79,6 +79,17 @@ impl Kind {
     }
 }
 
+/// How much of a config this version acts on. All are checked and kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// All of it.
+    Full,
+    /// A part; a sentence says which.
+    Part(&'static str),
+    /// Nothing yet.
+    None,
+}
+
 /// One config: its name, what it takes, its default, what it means.
 #[derive(Debug, Clone, Copy)]
 pub struct Definition {
@@ -90,6 +101,20 @@ pub struct Definition {
     pub default: &'static str,
     /// A sentence for people.
     pub description: &'static str,
+    /// How much of it this version acts on.
+    pub effect: Effect,
+}
+
+impl Definition {
+    /// One that does nothing yet.
+    const fn inert(self) -> Self {
+        Self { effect: Effect::None, ..self }
+    }
+
+    /// One of which only a part does something yet.
+    const fn partly(self, part: &'static str) -> Self {
+        Self { effect: Effect::Part(part), ..self }
+    }
 }
 
 const fn at_least(min: i64) -> Kind {
@@ -97,7 +122,7 @@ const fn at_least(min: i64) -> Kind {
 }
 
 const fn define(name: &'static str, kind: Kind, default: &'static str, description: &'static str) -> Definition {
-    Definition { name, kind, default, description }
+    Definition { name, kind, default, description, effect: Effect::Full }
 }
 
 /// `long` maximum, as Kafka writes "never".
@@ -106,28 +131,29 @@ const NEVER: &str = "9223372036854775807";
 /// Every topic config there is, by name.
 #[rustfmt::skip]
 pub const DEFINITIONS: &[Definition] = &[
-    define("cleanup.policy", Kind::ListOf(&["delete", "compact"]), "delete", "What becomes of old records: segments are deleted, or the latest record of each key is kept."),
+    define("cleanup.policy", Kind::ListOf(&["delete", "compact"]), "delete", "What becomes of old records: segments are deleted, or the latest record of each key is kept.")
+        .partly("With `compact`, records must have keys. Nothing is deleted or compacted yet."),
     define("compression.type", Kind::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "producer", "How batches are packed on disk; 'producer' leaves them as they come."),
-    define("delete.retention.ms", at_least(0), "86400000", "How long a compacted topic keeps tombstones."),
+    define("delete.retention.ms", at_least(0), "86400000", "How long a compacted topic keeps tombstones.").inert(),
     define("durability", Kind::OneOf(&["fsync", "replicated"]), "fsync", "What counts as written: what is synced to disk, or what the operating system has taken on every in-sync replica."),
-    define("file.delete.delay.ms", at_least(0), "60000", "How long a file that is no longer needed stays on disk."),
+    define("file.delete.delay.ms", at_least(0), "60000", "How long a file that is no longer needed stays on disk.").inert(),
     define("flush.messages", at_least(1), NEVER, "With durability=replicated: sync after so many records."),
-    define("flush.ms", at_least(0), NEVER, "With durability=replicated: sync after so long."),
+    define("flush.ms", at_least(0), NEVER, "With durability=replicated: sync after so long.").inert(),
     define("index.interval.bytes", Kind::Integer { min: 0, max: i32::MAX as i64 }, "4096", "Bytes of log between two entries of the offset index."),
-    define("max.compaction.lag.ms", at_least(1), NEVER, "After how long a record is compacted at the latest."),
+    define("max.compaction.lag.ms", at_least(1), NEVER, "After how long a record is compacted at the latest.").inert(),
     define("max.message.bytes", Kind::Integer { min: 1024, max: limits::BATCH_BYTES_MAX as i64 }, "1048588", "The largest batch, as stored."),
     define("message.timestamp.after.max.ms", at_least(0), "3600000", "How far a record's timestamp may lie in the future."),
     define("message.timestamp.before.max.ms", at_least(0), NEVER, "How far a record's timestamp may lie in the past."),
     define("message.timestamp.type", Kind::OneOf(&["CreateTime", "LogAppendTime"]), "CreateTime", "Whose clock stamps records: the producer's, or the leader's when it writes."),
-    define("min.cleanable.dirty.ratio", Kind::Ratio, "0.5", "The share of a log that must be uncompacted before it is compacted."),
-    define("min.compaction.lag.ms", at_least(0), "0", "How long a record stays uncompacted at least."),
-    define("min.insync.replicas", Kind::Integer { min: 1, max: i32::MAX as i64 }, "1", "In-sync replicas that acks=all needs; not set, it is the majority of the replication factor."),
-    define("retention.bytes", at_least(-1), "-1", "Bytes of a partition beyond which old segments are deleted; -1 is no bound."),
-    define("retention.ms", at_least(-1), "604800000", "Age beyond which segments are deleted; -1 is no bound."),
+    define("min.cleanable.dirty.ratio", Kind::Ratio, "0.5", "The share of a log that must be uncompacted before it is compacted.").inert(),
+    define("min.compaction.lag.ms", at_least(0), "0", "How long a record stays uncompacted at least.").inert(),
+    define("min.insync.replicas", Kind::Integer { min: 1, max: i32::MAX as i64 }, "1", "In-sync replicas that acks=all needs; not set, it is the majority of the replication factor.").inert(),
+    define("retention.bytes", at_least(-1), "-1", "Bytes of a partition beyond which old segments are deleted; -1 is no bound.").inert(),
+    define("retention.ms", at_least(-1), "604800000", "Age beyond which segments are deleted; -1 is no bound.").inert(),
     define("segment.bytes", Kind::Integer { min: limits::SEGMENT_BYTES_MIN as i64, max: limits::SEGMENT_BYTES_MAX as i64 }, "1073741824", "Size at which a new segment is begun."),
-    define("segment.index.bytes", Kind::Integer { min: 1024, max: i32::MAX as i64 }, "10485760", "Size of an index at which a new segment is begun."),
-    define("segment.ms", at_least(1), "604800000", "Age at which a new segment is begun."),
-    define("unclean.leader.election.enable", Kind::Boolean, "false", "Whether a replica that may lack records may become leader when no other can."),
+    define("segment.index.bytes", Kind::Integer { min: 1024, max: i32::MAX as i64 }, "10485760", "Size of an index at which a new segment is begun.").inert(),
+    define("segment.ms", at_least(1), "604800000", "Age at which a new segment is begun.").inert(),
+    define("unclean.leader.election.enable", Kind::Boolean, "false", "Whether a replica that may lack records may become leader when no other can.").inert(),
 ];
 
 /// Why a config was refused.
