@@ -13,6 +13,7 @@
 //!
 //! Results go to standard output, words to standard error. A verb gets a [`Session`](session::Session): the server, the output, the runtime.
 
+mod bench;
 mod config;
 mod failure;
 mod log;
@@ -80,6 +81,9 @@ enum Verb {
     /// Look into a node's files
     #[command(subcommand)]
     Log(log::Verb),
+    /// Measure a node
+    #[command(subcommand)]
+    Bench(bench::Verb),
 }
 
 /// A length of time, more than none.
@@ -149,6 +153,7 @@ fn do_verb(verb: &Verb, session: &Session) -> Result<(), Failure> {
         Verb::Config(verb) => config::run(verb, &session.output),
         Verb::Log(verb) => log::run(verb, &session.output),
         Verb::Topic(verb) => topic::run(verb, session),
+        Verb::Bench(verb) => bench::run(verb, session),
     }
 }
 
