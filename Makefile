@@ -76,9 +76,9 @@ crash: setup ## Kill a node again and again under load, and cut the disk off at 
 	$(CARGO) test $(RELEASE) -p tidegate-storage -p tidegate-tests --lib crash
 	$(CARGO) test $(RELEASE) -p tidegate-tests --test suite crash::
 
-bench: setup ## Measure a node beside a bare handler (SECONDS_EACH=4; TMPDIR=/dev/shm leaves the disk out)
+bench: setup ## Measure a node beside its limits, and write docs/BENCHMARKS.md (ARGS="--seconds 1 --only json-1"; TMPDIR=/dev/shm leaves the disk out)
 	@$(CARGO) build $(RELEASE) -p tidegate-server -p tidegate-tests --bins
-	@exec $(BIN)/bench $(SECONDS_EACH)
+	@exec $(BIN)/bench $(or $(ARGS),--write docs/BENCHMARKS.md)
 
 fuzz: ## Fuzz the batch decoder (SECONDS_EACH=60)
 	@.ci/setup fuzz

@@ -13,6 +13,7 @@
 //!
 //! Results go to standard output, words to standard error. A verb gets a [`Session`](session::Session): the server, the output, the runtime.
 
+mod bench;
 mod cluster;
 mod completion;
 mod config;
@@ -113,6 +114,9 @@ enum Verb {
     Completion(completion::CompletionArguments),
     /// Print the manual
     Man(completion::ManArguments),
+    /// Measure a node
+    #[command(subcommand)]
+    Bench(bench::Verb),
 }
 
 /// A length of time, more than none.
@@ -194,6 +198,7 @@ fn do_verb(verb: &Verb, session: &Session) -> Result<(), Failure> {
         Verb::Doctor(arguments) => doctor::run(arguments, session),
         Verb::Completion(arguments) => completion::script(arguments, &session.output),
         Verb::Man(arguments) => completion::man(arguments, &session.output),
+        Verb::Bench(verb) => bench::run(verb, session),
     }
 }
 

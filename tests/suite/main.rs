@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is tests: a failure here is a failed test, with what it printed")]
 
 mod bad_requests;
+mod bench_cli;
 mod cli;
 mod cli_records;
 mod coalescing;

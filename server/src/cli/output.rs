@@ -72,6 +72,11 @@ impl Output {
         self.format
     }
 
+    /// Whether nothing but results and errors is wanted.
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// What a text for people may use.
     pub(super) fn look(&self) -> Look {
         let stdout = std::io::stdout();

@@ -1,0 +1,41 @@
+//! The plain loop: append, `fdatasync`, again, without anything else. It is the limit of whatever is synced before it is acknowledged.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::load::{Measured, histogram, record};
+
+/// A new file is begun here, as a log begins a new segment.
+const FILE_BYTES: u64 = 1 << 30;
+
+/// Appends `in_flight` pieces of `bytes` with one write, syncs them with one `fdatasync`, which answers all of them; and so on for `duration`.
+pub(crate) fn append(folder: &Path, bytes: usize, in_flight: usize, duration: Duration) -> anyhow::Result<Measured> {
+    let group: Vec<u8> = (0..bytes * in_flight).map(|n| u8::try_from(n * 31 % 251).unwrap_or_default()).collect();
+    let mut latencies = histogram()?;
+    let (start, mut files) = (Instant::now(), vec![File::create(folder.join("plain-0"))?]);
+    let (mut written, mut sent) = (0_u64, start);
+    while sent.duration_since(start) < duration {
+        if written >= FILE_BYTES {
+            files.push(File::create(folder.join(format!("plain-{}", files.len())))?);
+            written = 0;
+        }
+        if let Some(file) = files.last_mut() {
+            file.write_all(&group)?;
+            file.sync_data()?;
+        }
+        written += group.len() as u64;
+        let now = Instant::now();
+        for _ in 0..in_flight {
+            record(&mut latencies, now - sent);
+        }
+        sent = now;
+    }
+    let elapsed = start.elapsed();
+    // Deleting large files takes a while, which is nobody's latency.
+    for n in 0..files.len() {
+        std::fs::remove_file(folder.join(format!("plain-{n}")))?;
+    }
+    Ok(Measured::new(elapsed, latencies))
+}
