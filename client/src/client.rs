@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Problem};
+use crate::routing::Routing;
 
 /// How long a call may take if nothing else is said: longer than the longest long poll (55 s), shorter than forever.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(130);
@@ -30,6 +31,7 @@ struct Inner {
     /// Which server answered last: the next call begins with it.
     current: AtomicUsize,
     timeout: Duration,
+    routing: Routing,
 }
 
 /// Makes a [`Client`].
@@ -73,11 +75,13 @@ impl ClientBuilder {
             http = http.no_proxy();
         }
         let http = http.build().map_err(|error| Error::Input(format!("the HTTP client cannot be made: {}", causes(&error))))?;
-        Ok(Client { inner: Arc::new(Inner { http, servers, current: AtomicUsize::new(0), timeout: self.timeout }) })
+        Ok(Client {
+            inner: Arc::new(Inner { http, servers, current: AtomicUsize::new(0), timeout: self.timeout, routing: Routing::default() }),
+        })
     }
 }
 
-fn parse_server(address: &str) -> Result<Url, Error> {
+pub(crate) fn parse_server(address: &str) -> Result<Url, Error> {
     let refuse = |reason: &str| Error::Address { address: address.to_owned(), reason: reason.to_owned() };
     let url = Url::parse(address).map_err(|error| refuse(&format!("{error}; an address looks like http://127.0.0.1:8080")))?;
     match url.scheme() {
@@ -112,12 +116,13 @@ pub(crate) struct Call {
     path: Vec<String>,
     query: Vec<(&'static str, String)>,
     body: Option<(HeaderValue, Bytes)>,
+    timeout: Option<Duration>,
 }
 
 impl Call {
     /// A call without a body to `/v1/` and `path`; its segments are escaped here.
     pub(crate) fn new<S: AsRef<str>>(method: Method, path: impl IntoIterator<Item = S>) -> Self {
-        Self { method, path: path.into_iter().map(|s| s.as_ref().to_owned()).collect(), query: Vec::new(), body: None }
+        Self { method, path: path.into_iter().map(|s| s.as_ref().to_owned()).collect(), query: Vec::new(), body: None, timeout: None }
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: &(impl ToString + ?Sized)) -> Self {
@@ -140,6 +145,12 @@ impl Call {
     pub(crate) fn json(self, body: &impl Serialize) -> Result<Self, Error> {
         let body = serde_json::to_vec(body).map_err(|error| Error::Input(error.to_string()))?;
         Ok(self.body("application/json", body.into()))
+    }
+
+    /// How long it may take, instead of what the client was made with.
+    pub(crate) fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
     }
 
     fn describe(&self) -> String {
@@ -187,10 +198,30 @@ impl Client {
     }
 
     /// Sends `call` and waits for the whole answer.
-    pub(crate) async fn send(&self, call: Call) -> Result<Answer, Error> {
-        let response = self.open(&call).await?;
+    pub(crate) async fn send(&self, call: &Call) -> Result<Answer, Error> {
+        self.whole(call, self.open(call).await?).await
+    }
+
+    /// The same, to that server and no other; `None` is any.
+    pub(crate) async fn send_at(&self, server: Option<&Url>, call: &Call) -> Result<Answer, Error> {
+        let Some(server) = server else { return self.send(call).await };
+        let response = self.request(server, call).send().await.map_err(|error| {
+            if error.is_connect() {
+                Error::Connect { addresses: server.to_string(), reason: causes(&error.without_url()) }
+            } else {
+                self.broken(call, &error)
+            }
+        })?;
+        self.whole(call, response).await
+    }
+
+    pub(crate) fn routing(&self) -> &Routing {
+        &self.inner.routing
+    }
+
+    async fn whole(&self, call: &Call, response: Response) -> Result<Answer, Error> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.bytes().await.map_err(|error| self.broken(&error))?;
+        let body = response.bytes().await.map_err(|error| self.broken(call, &error))?;
         if (200..300).contains(&status) {
             return Ok(Answer { call: call.describe(), status, headers, body });
         }
@@ -211,7 +242,7 @@ impl Client {
                     return Ok(response);
                 }
                 Err(error) if error.is_connect() => reason = causes(&error.without_url()),
-                Err(error) => return Err(self.broken(&error)),
+                Err(error) => return Err(self.broken(call, &error)),
             }
         }
         let addresses = servers.iter().map(Url::as_str).collect::<Vec<_>>().join(", ");
@@ -231,11 +262,14 @@ impl Client {
         if let Some((content_type, body)) = &call.body {
             request = request.header(CONTENT_TYPE, content_type).body(body.clone());
         }
+        if let Some(timeout) = call.timeout {
+            request = request.timeout(timeout);
+        }
         request
     }
 
-    fn broken(&self, error: &reqwest::Error) -> Error {
-        if error.is_timeout() { Error::Timeout(self.inner.timeout) } else { Error::Broken(causes(error)) }
+    fn broken(&self, call: &Call, error: &reqwest::Error) -> Error {
+        if error.is_timeout() { Error::Timeout(call.timeout.unwrap_or(self.inner.timeout)) } else { Error::Broken(causes(error)) }
     }
 }
 
@@ -266,7 +300,7 @@ mod tests {
     async fn nobody_there() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let client = Client::builder(&format!("http://{closed}")).server(&format!("http://{closed}/2")).build().unwrap();
-        let error = client.send(Call::new(Method::GET, ["topics"])).await.unwrap_err();
+        let error = client.send(&Call::new(Method::GET, ["topics"])).await.unwrap_err();
         assert!(matches!(&error, Error::Connect { addresses, .. } if addresses.contains("/2")), "{error}");
         assert_eq!(error.side_effects(), tidegate_types::SideEffects::None);
     }
