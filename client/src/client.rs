@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, Url};
 use serde::Serialize;
@@ -17,6 +17,10 @@ use crate::routing::Routing;
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(130);
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than a server gives to any call: 64 MiB of records, in JSON.
+const ANSWER_BYTES_MAX: usize = 512 << 20;
+/// Room that an announced length gets before its bytes are there.
+const ROOM_AT_ONCE: usize = 8 << 20;
 
 /// A client of one or more servers. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
@@ -215,19 +219,42 @@ impl Client {
         self.whole(call, response).await
     }
 
+    /// How long the call may take.
+    pub(crate) fn limit_of(&self, call: &Call) -> Duration {
+        call.timeout.unwrap_or(self.inner.timeout)
+    }
+
     pub(crate) fn routing(&self) -> &Routing {
         &self.inner.routing
     }
 
     async fn whole(&self, call: &Call, response: Response) -> Result<Answer, Error> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.bytes().await.map_err(|error| self.broken(call, &error))?;
+        let body = self.body(call, response).await?;
         if (200..300).contains(&status) {
             return Ok(Answer { call: call.describe(), status, headers, body });
         }
         let is_problem = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/problem+json"));
         let problem = if is_problem { serde_json::from_slice(&body).ok() } else { None };
         Err(Error::Problem(Box::new(problem.unwrap_or_else(|| Problem::foreign(status)))))
+    }
+
+    /// The answer's body, as far as it is one that may be kept in memory.
+    async fn body(&self, call: &Call, mut response: Response) -> Result<Bytes, Error> {
+        let too_long = || Error::Answer { call: call.describe(), reason: format!("it has more than {ANSWER_BYTES_MAX} bytes") };
+        let announced = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
+        if announced > ANSWER_BYTES_MAX {
+            return Err(too_long());
+        }
+        // What is announced need not come.
+        let mut body = BytesMut::with_capacity(announced.min(ROOM_AT_ONCE));
+        while let Some(part) = response.chunk().await.map_err(|error| self.broken(call, &error))? {
+            if body.len() + part.len() > ANSWER_BYTES_MAX {
+                return Err(too_long());
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok(body.freeze())
     }
 
     /// Sends `call` to the server that answered last or, while no connection can be made (so that nothing was sent), to the others in turn.
@@ -269,7 +296,7 @@ impl Client {
     }
 
     fn broken(&self, call: &Call, error: &reqwest::Error) -> Error {
-        if error.is_timeout() { Error::Timeout(call.timeout.unwrap_or(self.inner.timeout)) } else { Error::Broken(causes(error)) }
+        if error.is_timeout() { Error::Timeout(self.limit_of(call)) } else { Error::Broken(causes(error)) }
     }
 }
 

@@ -121,8 +121,14 @@ impl Client {
 
     /// Sends `call` to the partition's leader if that is known to be somebody in particular, else to any server.
     ///
-    /// If the leader cannot be reached, or leads no more, nothing was done: the call goes out once more, to the leader of now.
+    /// If the leader cannot be reached, or leads no more, nothing was done: the call goes out once more, to the leader of now. All of it takes no longer
+    /// than the call may.
     pub(crate) async fn send_to_leader(&self, topic: &str, partition: u32, call: &Call) -> Result<Answer, Error> {
+        let limit = self.limit_of(call);
+        tokio::time::timeout(limit, self.send_or_reroute(topic, partition, call)).await.unwrap_or(Err(Error::Timeout(limit)))
+    }
+
+    async fn send_or_reroute(&self, topic: &str, partition: u32, call: &Call) -> Result<Answer, Error> {
         let Some(route) = self.routing().known(topic) else { return self.send(call).await };
         let leader = route.leader(partition);
         let error = match self.send_at(leader, call).await {

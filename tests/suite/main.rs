@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is tests: a failure here is a failed test, with what it printed")]
 
 mod bad_requests;
+mod client_faults;
+mod client_reads;
+mod client_writes;
 mod coalescing;
 mod crash;
 mod graceful;

@@ -239,4 +239,46 @@ mod tests {
         assert!(matches!(ask(&completion, 1), Poll::Ready(Err(ProducerError::Closed { .. }))));
         assert_eq!(completion.lock().open, 0);
     }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Wakes(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    /// A promise: whoever waits is woken when its record is settled, also if other records of the batch were settled before, and whoever polls again does
+    /// not take another's place.
+    #[test]
+    fn whoever_waits_is_woken() {
+        let mut first = Claim::new(0);
+        for _ in 0..3 {
+            first.add();
+        }
+        first.seal();
+        let wait = |index| Delivery { completion: Arc::clone(first.completion()), index, timestamp: 0, slot: None };
+        let mut deliveries = [wait(0), wait(1), wait(2)];
+        let mut all = first.completion().settled();
+        let wakes: [Arc<Wakes>; 4] = Default::default();
+        let count = |n: usize| wakes[n].0.load(std::sync::atomic::Ordering::SeqCst);
+        let mut last = first.split_off(2);
+        let middle = first.split_off(1);
+        let mut poll = |n: usize| Pin::new(&mut deliveries[n]).poll(&mut Context::from_waker(&Arc::clone(&wakes[n]).into())).is_ready();
+        assert!(!poll(0) && !poll(1) && !poll(2));
+        assert!(Pin::new(&mut all).poll(&mut Context::from_waker(&Arc::clone(&wakes[3]).into())).is_pending());
+        first.settle(Ok(Some(0)));
+        assert_eq!([0, 1, 2, 3].map(count), [1; 4]);
+        assert!(poll(0) && !poll(2) && !poll(1) && !poll(1));
+        assert!(Pin::new(&mut all).poll(&mut Context::from_waker(&Arc::clone(&wakes[3]).into())).is_pending());
+        middle.settle(Ok(Some(1)));
+        assert_eq!([1, 2, 3].map(count), [2; 3]);
+        assert!(poll(1) && !poll(2));
+        last.touch(SideEffects::Possible);
+        drop(last);
+        assert_eq!(count(2), 3);
+        assert!(poll(2));
+    }
 }

@@ -93,9 +93,12 @@ impl Lane {
 
     /// A request has failed for now. `jitter` is a random number in `[0, 1)`.
     pub(super) fn back_off(&mut self, now: Duration, config: &ProducerConfig, jitter: f64) {
-        let wait = backoff(config.retry_backoff, config.retry_backoff_max, self.failures, jitter);
-        self.failures = self.failures.saturating_add(1);
-        self.retry_at = Some(now.saturating_add(wait).max(self.retry_at.unwrap_or_default()));
+        // Requests that fail side by side are one failure.
+        if self.retry_at.is_none_or(|at| at <= now) {
+            let wait = backoff(config.retry_backoff, config.retry_backoff_max, self.failures, jitter);
+            self.failures = self.failures.saturating_add(1);
+            self.retry_at = Some(now.saturating_add(wait));
+        }
     }
 
     /// A request has been answered for good.
