@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tidegate_types::record::Header as BorrowedHeader;
-use tidegate_types::{BatchBuilder, Codec, Encoding, LeaderEpoch, Limits, Offset, RecordSetBuilder, StoredBatch, Timestamp};
+use tidegate_types::{BatchBuilder, Codec, Encoding, Limits, RecordSetBuilder, StoredBatch, Timestamp};
 
 use crate::error::Error;
 use crate::record::{NewRecord, Value};
@@ -34,11 +34,10 @@ pub fn encode(records: &[NewRecord], codec: Codec) -> Result<Bytes, Error> {
     let mut batch = BatchBuilder::with_capacity(set.bytes());
     batch.push(&set);
     let packed = batch.finish().recompress(codec, usize::MAX).map_err(|error| Error::Input(error.to_string()))?;
-    let stored = packed.sequence(Offset::ZERO, LeaderEpoch::ZERO).ok_or_else(|| Error::Input("too many records".to_owned()))?;
-    Ok(stored.parts().concat().into())
+    Ok(packed.into_bytes())
 }
 
-fn encoding(value: &Value) -> Encoding {
+pub(crate) fn encoding(value: &Value) -> Encoding {
     match value {
         Value::Json(_) => Encoding::Json,
         Value::Text(_) => Encoding::Text,

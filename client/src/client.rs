@@ -4,18 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Problem};
+use crate::routing::Routing;
 
 /// How long a call may take if nothing else is said: longer than the longest long poll (55 s), shorter than forever.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(130);
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than a server gives to any call: 64 MiB of records, in JSON.
+const ANSWER_BYTES_MAX: usize = 512 << 20;
+/// Room that an announced length gets before its bytes are there.
+const ROOM_AT_ONCE: usize = 8 << 20;
 
 /// A client of one or more servers. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
@@ -30,6 +35,7 @@ struct Inner {
     /// Which server answered last: the next call begins with it.
     current: AtomicUsize,
     timeout: Duration,
+    routing: Routing,
 }
 
 /// Makes a [`Client`].
@@ -73,11 +79,13 @@ impl ClientBuilder {
             http = http.no_proxy();
         }
         let http = http.build().map_err(|error| Error::Input(format!("the HTTP client cannot be made: {}", causes(&error))))?;
-        Ok(Client { inner: Arc::new(Inner { http, servers, current: AtomicUsize::new(0), timeout: self.timeout }) })
+        Ok(Client {
+            inner: Arc::new(Inner { http, servers, current: AtomicUsize::new(0), timeout: self.timeout, routing: Routing::default() }),
+        })
     }
 }
 
-fn parse_server(address: &str) -> Result<Url, Error> {
+pub(crate) fn parse_server(address: &str) -> Result<Url, Error> {
     let refuse = |reason: &str| Error::Address { address: address.to_owned(), reason: reason.to_owned() };
     let url = Url::parse(address).map_err(|error| refuse(&format!("{error}; an address looks like http://127.0.0.1:8080")))?;
     match url.scheme() {
@@ -123,12 +131,20 @@ pub(crate) struct Call {
     path: Vec<String>,
     query: Vec<(&'static str, String)>,
     body: Option<(HeaderValue, Bytes)>,
+    timeout: Option<Duration>,
 }
 
 impl Call {
     /// A call without a body to `/v1/` and `path`; its segments are escaped here.
     pub(crate) fn new<S: AsRef<str>>(method: Method, path: impl IntoIterator<Item = S>) -> Self {
-        Self { method, version: Some("v1"), path: path.into_iter().map(|s| s.as_ref().to_owned()).collect(), query: Vec::new(), body: None }
+        Self {
+            method,
+            version: Some("v1"),
+            path: path.into_iter().map(|s| s.as_ref().to_owned()).collect(),
+            query: Vec::new(),
+            body: None,
+            timeout: None,
+        }
     }
 
     /// A call without a body to `/` and `name`, outside the versioned API.
@@ -156,6 +172,12 @@ impl Call {
     pub(crate) fn json(self, body: &impl Serialize) -> Result<Self, Error> {
         let body = serde_json::to_vec(body).map_err(|error| Error::Input(error.to_string()))?;
         Ok(self.body("application/json", body.into()))
+    }
+
+    /// How long it may take, instead of what the client was made with.
+    pub(crate) fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
     }
 
     fn describe(&self) -> String {
@@ -210,16 +232,59 @@ impl Client {
     }
 
     /// Sends `call` and waits for the whole answer.
-    pub(crate) async fn send(&self, call: Call) -> Result<Answer, Error> {
-        let response = self.open(&call).await?;
+    pub(crate) async fn send(&self, call: &Call) -> Result<Answer, Error> {
+        self.whole(call, self.open(call).await?).await
+    }
+
+    /// The same, to that server and no other; `None` is any.
+    pub(crate) async fn send_at(&self, server: Option<&Url>, call: &Call) -> Result<Answer, Error> {
+        let Some(server) = server else { return self.send(call).await };
+        let response = self.request(server, call).send().await.map_err(|error| {
+            if error.is_connect() {
+                Error::Connect { addresses: server.to_string(), reason: causes(&error.without_url()) }
+            } else {
+                self.broken(call, &error)
+            }
+        })?;
+        self.whole(call, response).await
+    }
+
+    /// How long the call may take.
+    pub(crate) fn limit_of(&self, call: &Call) -> Duration {
+        call.timeout.unwrap_or(self.inner.timeout)
+    }
+
+    pub(crate) fn routing(&self) -> &Routing {
+        &self.inner.routing
+    }
+
+    async fn whole(&self, call: &Call, response: Response) -> Result<Answer, Error> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.bytes().await.map_err(|error| self.broken(&error))?;
+        let body = self.body(call, response).await?;
         if (200..300).contains(&status) {
             return Ok(Answer { call: call.describe(), status, headers, body });
         }
         let is_problem = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/problem+json"));
         let problem = if is_problem { serde_json::from_slice(&body).ok() } else { None };
         Err(Error::Problem(Box::new(problem.unwrap_or_else(|| Problem::foreign(status)))))
+    }
+
+    /// The answer's body, as far as it is one that may be kept in memory.
+    async fn body(&self, call: &Call, mut response: Response) -> Result<Bytes, Error> {
+        let too_long = || Error::Answer { call: call.describe(), reason: format!("it has more than {ANSWER_BYTES_MAX} bytes") };
+        let announced = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
+        if announced > ANSWER_BYTES_MAX {
+            return Err(too_long());
+        }
+        // What is announced need not come.
+        let mut body = BytesMut::with_capacity(announced.min(ROOM_AT_ONCE));
+        while let Some(part) = response.chunk().await.map_err(|error| self.broken(call, &error))? {
+            if body.len() + part.len() > ANSWER_BYTES_MAX {
+                return Err(too_long());
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok(body.freeze())
     }
 
     /// Sends `call` to the server that answered last or, while no connection can be made (so that nothing was sent), to the others in turn.
@@ -234,7 +299,7 @@ impl Client {
                     return Ok(response);
                 }
                 Err(error) if error.is_connect() => reason = innermost(&error),
-                Err(error) => return Err(self.broken(&error)),
+                Err(error) => return Err(self.broken(call, &error)),
             }
         }
         let addresses = servers.iter().map(|url| url.as_str().trim_end_matches('/')).collect::<Vec<_>>().join(", ");
@@ -254,11 +319,14 @@ impl Client {
         if let Some((content_type, body)) = &call.body {
             request = request.header(CONTENT_TYPE, content_type).body(body.clone());
         }
+        if let Some(timeout) = call.timeout {
+            request = request.timeout(timeout);
+        }
         request
     }
 
-    fn broken(&self, error: &reqwest::Error) -> Error {
-        if error.is_timeout() { Error::Timeout(self.inner.timeout) } else { Error::Broken(causes(error)) }
+    fn broken(&self, call: &Call, error: &reqwest::Error) -> Error {
+        if error.is_timeout() { Error::Timeout(self.limit_of(call)) } else { Error::Broken(causes(error)) }
     }
 }
 
@@ -289,7 +357,7 @@ mod tests {
     async fn nobody_there() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let client = Client::builder(&format!("http://{closed}")).server(&format!("http://{closed}/2")).build().unwrap();
-        let error = client.send(Call::new(Method::GET, ["topics"])).await.unwrap_err();
+        let error = client.send(&Call::new(Method::GET, ["topics"])).await.unwrap_err();
         assert!(matches!(&error, Error::Connect { addresses, .. } if addresses.contains("/2")), "{error}");
         assert_eq!(error.side_effects(), tidegate_types::SideEffects::None);
     }

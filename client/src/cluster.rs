@@ -24,7 +24,7 @@ impl Client {
             #[serde(rename = "status")]
             _status: String,
         }
-        let answer = self.send(Call::unversioned(Method::GET, "livez")).await?;
+        let answer = self.send(&Call::unversioned(Method::GET, "livez")).await?;
         let _: Report = answer.json()?;
         Ok(Liveness { date: answer.header("date").ok() })
     }
@@ -34,7 +34,7 @@ impl Client {
     /// # Errors
     /// A problem `starting`, `draining` or `leader-unavailable`, whose `checks` name what fails; else as any call.
     pub async fn readiness(&self) -> Result<(), Error> {
-        self.send(Call::unversioned(Method::GET, "readyz")).await.map(|_| ())
+        self.send(&Call::unversioned(Method::GET, "readyz")).await.map(|_| ())
     }
 
     /// The version of the node's API document, which is the version of the node.
@@ -50,7 +50,7 @@ impl Client {
         struct Info {
             version: String,
         }
-        let document: Document = self.send(Call::unversioned(Method::GET, "openapi.json")).await?.json()?;
+        let document: Document = self.send(&Call::unversioned(Method::GET, "openapi.json")).await?.json()?;
         Ok(document.info.version)
     }
 }

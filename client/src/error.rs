@@ -38,11 +38,14 @@ impl Problem {
         ErrorCode::ALL.iter().copied().find(|code| code.as_str() == self.code)
     }
 
+    /// The code of an answer that is not the server's.
+    pub(crate) const FOREIGN: &str = "foreign-answer";
+
     /// A stand-in for an answer that is no problem object, as a proxy in between would give.
     pub(crate) fn foreign(status: u16) -> Self {
         Self {
             status: Some(status),
-            code: "foreign-answer".to_owned(),
+            code: Self::FOREIGN.to_owned(),
             title: "An answer that is not the server's".to_owned(),
             detail: format!(
                 "the answer has status {status} and no problem object: is it a Tidegate node that listens there, or is a proxy in between?"
@@ -135,6 +138,13 @@ impl Error {
             Self::Connect { .. } | Self::Timeout(_) | Self::Broken(_) => true,
             Self::Address { .. } | Self::Input(_) | Self::Answer { .. } => false,
         }
+    }
+
+    /// Whether trying again may help: also if what stands between client and server says that the server is away for now.
+    pub(crate) fn may_pass(&self) -> bool {
+        let is_gateways =
+            |problem: &Problem| problem.code == Problem::FOREIGN && matches!(problem.status, Some(408 | 429 | 502 | 503 | 504));
+        self.is_retryable() || self.problem().is_some_and(is_gateways)
     }
 
     /// Whether the call may have done something. Only a word of the server, or no connection at all, makes it certain that it has not.

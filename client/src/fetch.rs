@@ -114,6 +114,15 @@ pub struct FetchedBatches {
 }
 
 impl FetchedBatches {
+    pub(crate) fn read(answer: Answer) -> Result<Self, Error> {
+        Ok(Self {
+            next_offset: answer.header("next-offset")?,
+            high_watermark: answer.header("high-watermark")?,
+            log_start_offset: answer.header("log-start-offset")?,
+            bytes: answer.body,
+        })
+    }
+
     /// The batches one by one. Their CRC is not yet checked: see [`tidegate_types::StoredBatch::verify`].
     pub fn batches(&self) -> StoredBatches {
         StoredBatches::new(self.bytes.clone())
@@ -167,6 +176,21 @@ fn in_partition<'a>(topic: &'a str, partition: &'a str, what: &'a str) -> [&'a s
     ["topics", topic, "partitions", partition, what]
 }
 
+pub(crate) fn batches_call(topic: &str, partition: u32, fetch: &Fetch) -> Call {
+    fetch.on(Call::new(Method::GET, in_partition(topic, &partition.to_string(), "batches")))
+}
+
+pub(crate) fn offsets_call(topic: &str, partition: u32, question: Option<At>) -> Call {
+    let call = Call::new(Method::GET, in_partition(topic, &partition.to_string(), "offsets"));
+    match question {
+        None => call,
+        Some(At::Earliest) => call.query("at", "earliest"),
+        Some(At::Latest) => call.query("at", "latest"),
+        Some(At::MaxTimestamp) => call.query("at", "max_timestamp"),
+        Some(At::Timestamp(millis)) => call.query("timestamp", &millis),
+    }
+}
+
 impl Client {
     /// Fetches records of one partition; waits for them if asked to.
     ///
@@ -174,7 +198,7 @@ impl Client {
     /// A problem `topic-not-found`, `partition-not-found` or `offset-out-of-range`; else as any call.
     pub async fn fetch(&self, topic: &str, partition: u32, fetch: &Fetch) -> Result<FetchedRecords, Error> {
         let call = Call::new(Method::GET, in_partition(topic, &partition.to_string(), "records"));
-        self.send(fetch.on(call).query_if("max_records", fetch.max_records)).await?.json()
+        self.send(&fetch.on(call).query_if("max_records", fetch.max_records)).await?.json()
     }
 
     /// Fetches stored batches of one partition (`max_records` means nothing here); waits for them if asked to.
@@ -182,14 +206,7 @@ impl Client {
     /// # Errors
     /// As [`Client::fetch`].
     pub async fn fetch_batches(&self, topic: &str, partition: u32, fetch: &Fetch) -> Result<FetchedBatches, Error> {
-        let call = Call::new(Method::GET, in_partition(topic, &partition.to_string(), "batches"));
-        let answer: Answer = self.send(fetch.on(call)).await?;
-        Ok(FetchedBatches {
-            next_offset: answer.header("next-offset")?,
-            high_watermark: answer.header("high-watermark")?,
-            log_start_offset: answer.header("log-start-offset")?,
-            bytes: answer.body,
-        })
+        FetchedBatches::read(self.send(&batches_call(topic, partition, fetch)).await?)
     }
 
     /// One record's value.
@@ -199,7 +216,7 @@ impl Client {
     pub async fn fetch_value(&self, topic: &str, partition: u32, offset: u64) -> Result<StoredValue, Error> {
         let (partition, offset) = (partition.to_string(), offset.to_string());
         let call = Call::new(Method::GET, in_partition(topic, &partition, "records").into_iter().chain([offset.as_str()]));
-        let answer = self.send(call).await?;
+        let answer = self.send(&call).await?;
         if answer.status == 204 {
             return Ok(StoredValue { bytes: None, content_type: None });
         }
@@ -212,14 +229,6 @@ impl Client {
     /// # Errors
     /// As [`Client::fetch`].
     pub async fn offsets(&self, topic: &str, partition: u32, question: Option<At>) -> Result<Offsets, Error> {
-        let call = Call::new(Method::GET, in_partition(topic, &partition.to_string(), "offsets"));
-        let call = match question {
-            None => call,
-            Some(At::Earliest) => call.query("at", "earliest"),
-            Some(At::Latest) => call.query("at", "latest"),
-            Some(At::MaxTimestamp) => call.query("at", "max_timestamp"),
-            Some(At::Timestamp(millis)) => call.query("timestamp", &millis),
-        };
-        self.send(call).await?.json()
+        self.send(&offsets_call(topic, partition, question)).await?.json()
     }
 }

@@ -43,7 +43,7 @@ pub struct ProduceOptions {
 }
 
 impl ProduceOptions {
-    fn on(self, call: Call) -> Call {
+    pub(crate) fn on(self, call: Call) -> Call {
         // What is the default anyway is not said, so that a plain call is a plain request.
         let acks = Some(self.acks).filter(|acks| *acks != Acks::All).map(Acks::as_str);
         call.query_if("acks", acks).query_if("timeout_ms", self.timeout.map(|t| t.as_millis()))
@@ -59,6 +59,11 @@ pub struct RecordPosition {
     pub offset: u64,
     /// What it was stamped with, in milliseconds since 1970.
     pub timestamp: i64,
+}
+
+impl RecordPosition {
+    /// Stands for the offset of a record whose acknowledgement was not waited for ([`Acks::None`]); no record has it.
+    pub const NO_OFFSET: u64 = u64::MAX;
 }
 
 /// What became of a request's records.
@@ -161,7 +166,7 @@ impl Client {
     /// else as any call. After an error whose [`Error::side_effects`] are possible, sending again may write twice.
     pub async fn produce(&self, topic: &str, records: &[NewRecord], options: &ProduceOptions) -> Result<Produced, Error> {
         let call = Call::new(Method::POST, ["topics", topic, "records"]).json(&Envelope { records })?;
-        self.send(options.on(call)).await?.json()
+        self.send(&options.on(call)).await?.json()
     }
 
     /// As [`Client::produce`], to one partition.
@@ -177,7 +182,7 @@ impl Client {
     ) -> Result<Produced, Error> {
         let path = ["topics", topic, "partitions", &partition.to_string(), "records"];
         let call = Call::new(Method::POST, path).json(&Envelope { records })?;
-        self.send(options.on(call)).await?.json()
+        self.send(&options.on(call)).await?.json()
     }
 
     /// Produces a stream of records, which the server writes in parts as they come.
@@ -186,7 +191,7 @@ impl Client {
     /// A problem with `committed_records` and `line` among its extras: so many were written, and that line stopped it; else as any call.
     pub async fn produce_lines(&self, topic: &str, lines: Lines, options: &ProduceOptions) -> Result<ProducedLines, Error> {
         let call = Call::new(Method::POST, ["topics", topic, "records", "stream"]).body("application/x-ndjson", lines.bytes.into());
-        self.send(options.on(call)).await?.json()
+        self.send(&options.on(call)).await?.json()
     }
 
     /// Appends stored batches, back to back as [`crate::batch::encode`] makes them, to one partition: all or none.
@@ -201,7 +206,7 @@ impl Client {
         options: &ProduceOptions,
     ) -> Result<AppendedBatches, Error> {
         let call = Call::new(Method::POST, ["topics", topic, "partitions", &partition.to_string(), "batches"]).body(MEDIA_TYPE, batches);
-        let answer: Answer = self.send(options.on(call)).await?;
+        let answer: Answer = self.send(&options.on(call)).await?;
         answer.json()
     }
 }

@@ -158,7 +158,7 @@ impl Client {
             topic: &'a NewTopic,
         }
         let call = Call::new(Method::POST, ["topics"]).json(&Named { name, topic })?;
-        self.send(call).await?.json()
+        self.send(&call).await?.json()
     }
 
     /// Makes a topic unless it exists as asked for; `true` if it was made now.
@@ -166,7 +166,7 @@ impl Client {
     /// # Errors
     /// A problem `topic-differs`; else as [`Client::create_topic`].
     pub async fn ensure_topic(&self, name: &str, topic: &NewTopic) -> Result<(TopicDescription, bool), Error> {
-        let answer = self.send(Call::new(Method::PUT, ["topics", name]).json(topic)?).await?;
+        let answer = self.send(&Call::new(Method::PUT, ["topics", name]).json(topic)?).await?;
         Ok((answer.json()?, answer.status == 201))
     }
 
@@ -180,7 +180,7 @@ impl Client {
         loop {
             let call = Call::new(Method::GET, ["topics"]).query("limit", &PAGE);
             let call = call.query_if("prefix", Some(prefix).filter(|p| !p.is_empty())).query_if("page_token", token.as_ref());
-            let page: Page = self.send(call).await?.json()?;
+            let page: Page = self.send(&call).await?.json()?;
             topics.extend(page.items);
             match page.next_page_token {
                 Some(next) if token.as_ref() != Some(&next) => token = Some(next),
@@ -194,7 +194,7 @@ impl Client {
     /// # Errors
     /// A problem `topic-not-found`; else as any call.
     pub async fn describe_topic(&self, name: &str) -> Result<TopicDescription, Error> {
-        self.send(Call::new(Method::GET, ["topics", name])).await?.json()
+        self.send(&Call::new(Method::GET, ["topics", name])).await?.json()
     }
 
     /// Changes a topic.
@@ -202,7 +202,7 @@ impl Client {
     /// # Errors
     /// A problem `topic-not-found`, `validation-failed` or `unknown-config`; else as any call.
     pub async fn alter_topic(&self, name: &str, change: &TopicChange) -> Result<TopicDescription, Error> {
-        self.send(Call::new(Method::PATCH, ["topics", name]).json(change)?).await?.json()
+        self.send(&Call::new(Method::PATCH, ["topics", name]).json(change)?).await?.json()
     }
 
     /// Deletes a topic and its records.
@@ -210,7 +210,7 @@ impl Client {
     /// # Errors
     /// A problem `topic-not-found`; else as any call.
     pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
-        self.send(Call::new(Method::DELETE, ["topics", name])).await.map(|_| ())
+        self.send(&Call::new(Method::DELETE, ["topics", name])).await.map(|_| ())
     }
 
     /// Deletes a partition's records before an offset, for ever; gives the earliest offset from now on, which is later than asked for if it
@@ -229,7 +229,7 @@ impl Client {
         }
         let partition = partition.to_string();
         let call = Call::new(Method::POST, ["topics", topic, "partitions", &partition, "trim"]).json(&Before { before_offset })?;
-        let trimmed: Trimmed = self.send(call).await?.json()?;
+        let trimmed: Trimmed = self.send(&call).await?.json()?;
         Ok(trimmed.earliest_offset)
     }
 
@@ -238,7 +238,7 @@ impl Client {
     /// # Errors
     /// As any call.
     pub async fn describe_cluster(&self) -> Result<ClusterDescription, Error> {
-        self.send(Call::new(Method::GET, ["cluster"])).await?.json()
+        self.send(&Call::new(Method::GET, ["cluster"])).await?.json()
     }
 }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`cluster`] | nodes in this process, on port 0, in temporary directories |
 //! | [`process`] | the real binary as a child: start, signal, kill, start again |
+//! | [`proxy`] | a bad network in front of a node |
 //! | [`http`] | requests byte by byte, good and bad, and their answers |
 //! | [`flights`] | real data: the flights that left New York in 2013 |
 //! | [`oracle`] | kafka-python and the crate kafka-protocol: what they read in our files, what they make for us to read |
@@ -16,3 +17,4 @@ pub mod flights;
 pub mod http;
 pub mod oracle;
 pub mod process;
+pub mod proxy;

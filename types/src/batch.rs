@@ -555,6 +555,11 @@ impl RecordBatch {
         Self { header, bytes: bytes.into() }
     }
 
+    /// Its bytes as a client sends them: where the log will stamp it, zeros (or what the client's batch had there).
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
     /// Gives it its place in the log: `None` if its last offset would be beyond [`Offset::MAX`].
     pub fn sequence(self, base: Offset, epoch: LeaderEpoch) -> Option<SequencedBatch> {
         base.checked_add(u64::from(self.header.last_offset_delta.unsigned_abs()))?;

@@ -1,0 +1,339 @@
+//! The consumer: reads partitions from any place on, in order, ahead of whoever asks, without a word to the server of where it stands.
+//!
+//! ```no_run
+//! # use tidegate_client::{Client, Until};
+//! # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut consumer = client.consumer().topic("hello").until(Until::Latest).build().await?;
+//! while let Some(batch) = consumer.next().await? {
+//!     for record in batch.iter() {
+//!         println!("{}/{}: {:?}", batch.partition, record.offset, record.value);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! - **Each record once, in order, within a partition.** Positions are in the requests, so a lost answer is asked for again and nothing is
+//!   skipped or handed out twice. Partitions know nothing of each other.
+//! - **Bounded memory.** All partitions together have at most `prefetch_bytes` fetched or on their way, packed as they came (a batch that is larger than
+//!   its partition's share comes alone); one batch at a time is unpacked, to 32 MiB at most.
+//! - What may pass is tried again, for ever, and shows in [`ConsumerMetrics::retries`]; what may not is told once by [`Consumer::next`], and
+//!   stops its partition until a [`Consumer::seek`].
+//! - Dropping the consumer ends its requests.
+//!
+//! A program that must not lose its place keeps [`Consumer::position`] where it keeps its results, and begins there the next time.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `config` | what it may be told |
+//! | `fetcher` | one partition's task |
+//! | `reader` | what a consumer knows of one partition |
+//! | `batch` | what is handed out |
+
+mod batch;
+mod config;
+mod fetcher;
+mod reader;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+pub use batch::ConsumedBatch;
+pub use config::{ConsumerBuilder, ConsumerConfig, Until};
+
+use config::Wanted;
+use fetcher::{Common, Fetcher, News, Order, What};
+use reader::Reader;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::fetch::From;
+use crate::routing::TopicRoute;
+
+/// Why a partition stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("partition {partition} of topic '{topic}': {error}")]
+pub struct ConsumerError {
+    /// The topic …
+    pub topic: Arc<str>,
+    /// … and the partition.
+    pub partition: u32,
+    /// What went wrong.
+    pub error: Error,
+}
+
+/// Counts since the start, and how things stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConsumerMetrics {
+    /// Partitions that are read.
+    pub partitions: usize,
+    /// Records handed out.
+    pub records: u64,
+    /// Batches handed out.
+    pub batches: u64,
+    /// Bytes fetched, packed as they came.
+    pub bytes: u64,
+    /// Requests sent.
+    pub requests: u64,
+    /// Requests that failed and were tried again.
+    pub retries: u64,
+    /// Times that an offset was gone and [`ConsumerConfig::reset`] said where to go on.
+    pub resets: u64,
+    /// Bytes fetched and not yet handed out.
+    pub buffered_bytes: usize,
+}
+
+/// Reads records. Made by [`Client::consumer`].
+#[derive(Debug)]
+pub struct Consumer {
+    common: Arc<Common>,
+    readers: Vec<Reader>,
+    by_place: HashMap<Arc<str>, BTreeMap<u32, usize>>,
+    news: mpsc::UnboundedReceiver<News>,
+    news_sender: mpsc::UnboundedSender<News>,
+    /// Topics that may have new partitions.
+    routes: mpsc::Receiver<Arc<TopicRoute>>,
+    /// Readers that have something to hand out, in the order in which it came.
+    ready: VecDeque<usize>,
+    /// Fetchers and whoever looks for new partitions; they end with the consumer.
+    tasks: JoinSet<()>,
+    records: u64,
+    batches: u64,
+}
+
+impl Consumer {
+    async fn start(client: Client, wanted: BTreeMap<String, Wanted>, config: ConsumerConfig) -> Result<Self, Error> {
+        let deadline = Instant::now() + config.request_timeout;
+        let (news_sender, news) = mpsc::unbounded_channel();
+        let (route_sender, routes) = mpsc::channel(1);
+        let mut consumer = Self {
+            common: Arc::new(Common::new(client, config)),
+            readers: Vec::new(),
+            by_place: HashMap::new(),
+            news,
+            news_sender,
+            routes,
+            ready: VecDeque::new(),
+            tasks: JoinSet::new(),
+            records: 0,
+            batches: 0,
+        };
+        let mut whole = Vec::new();
+        for (topic, wanted) in wanted {
+            let route = consumer.learn(&topic, deadline).await?;
+            let partitions = route.partitions();
+            if let Some(missing) = wanted.named.keys().find(|partition| **partition >= partitions) {
+                return Err(Error::Input(format!("topic '{topic}' has {partitions} partitions, and no partition {missing}")));
+            }
+            let all = (0..partitions).filter(|partition| wanted.is_whole || wanted.named.contains_key(partition));
+            for partition in all {
+                let from = wanted.named.get(&partition).copied().flatten();
+                consumer.add(&route.name, partition, from.unwrap_or(consumer.common.config.from));
+            }
+            if wanted.is_whole {
+                whole.push(route);
+            }
+        }
+        // An end is an end of the partitions of now.
+        if consumer.common.config.until == Until::Never && !whole.is_empty() {
+            consumer.tasks.spawn(look_for_partitions(Arc::clone(&consumer.common), whole, route_sender));
+        }
+        consumer.all_started(deadline).await?;
+        Ok(consumer)
+    }
+
+    /// A topic's partitions; tried again until the deadline.
+    async fn learn(&self, topic: &str, deadline: Instant) -> Result<Arc<TopicRoute>, Error> {
+        loop {
+            // What is known may be old: the topic may have more partitions by now.
+            let known = self.common.client.routing().known(topic);
+            let learned = tokio::time::timeout_at(deadline, self.common.client.learn(topic, known.as_ref())).await;
+            match learned.unwrap_or(Err(Error::Timeout(self.common.config.request_timeout))) {
+                Err(error) if error.may_pass() && Instant::now() + self.common.config.retry_backoff < deadline => {
+                    tokio::time::sleep(self.common.config.retry_backoff).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn add(&mut self, topic: &Arc<str>, partition: u32, from: From) {
+        let id = self.readers.len();
+        let order = Order { generation: 0, from, is_paused: false, is_stopped: false };
+        let (orders, receiver) = watch::channel(order);
+        self.readers.push(Reader::new(Arc::clone(topic), partition, orders));
+        self.by_place.entry(Arc::clone(topic)).or_default().insert(partition, id);
+        self.common.partitions.store(self.readers.len(), Ordering::Relaxed);
+        let fetcher = Fetcher::new(Arc::clone(&self.common), id, Arc::clone(topic), partition, self.news_sender.clone());
+        self.tasks.spawn(fetcher.run(receiver));
+    }
+
+    /// Waits until every partition has found its place, so that what is written from now on is read.
+    async fn all_started(&mut self, deadline: Instant) -> Result<(), Error> {
+        while self.readers.iter().any(|reader| reader.position().is_none()) {
+            let timeout = |_| Error::Timeout(self.common.config.request_timeout);
+            let news = tokio::time::timeout_at(deadline, self.news.recv()).await.map_err(timeout)?;
+            if let Some(news) = news {
+                self.hear(news).map_err(|stopped| stopped.error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next records of whichever partition has some; waits for them. `None` once every partition has come to its end ([`ConsumerConfig::until`])
+    /// or stopped. May be cut off while it waits.
+    ///
+    /// # Errors
+    /// [`ConsumerError`], once for each partition that cannot go on: its offset is gone ([`ConsumerConfig::reset`]), its topic is, what was fetched is
+    /// damaged, or the server refuses. The others go on with the next call.
+    pub async fn next(&mut self) -> Result<Option<ConsumedBatch>, ConsumerError> {
+        loop {
+            while let Some(id) = self.ready.front().copied() {
+                match self.readers[id].next_batch() {
+                    Ok(Some(batch)) => {
+                        self.records += batch.len() as u64;
+                        self.batches += 1;
+                        return Ok(Some(batch));
+                    }
+                    Ok(None) => self.ready.pop_front(),
+                    Err(error) => {
+                        self.ready.pop_front();
+                        return Err(self.stopped(id, error));
+                    }
+                };
+            }
+            if self.readers.iter().all(Reader::is_over) {
+                return Ok(None);
+            }
+            tokio::select! {
+                Some(news) = self.news.recv() => self.hear(news)?,
+                Some(route) = self.routes.recv() => self.add_new(&route),
+                else => return Ok(None),
+            }
+        }
+    }
+
+    fn stopped(&self, id: usize, error: Error) -> ConsumerError {
+        let reader = &self.readers[id];
+        ConsumerError { topic: Arc::clone(&reader.topic), partition: reader.partition, error }
+    }
+
+    fn hear(&mut self, news: News) -> Result<(), ConsumerError> {
+        let reader = &mut self.readers[news.reader];
+        if news.generation != reader.generation() {
+            return Ok(()); // From before a seek.
+        }
+        match news.what {
+            What::Started { position, end } => reader.started(position, end),
+            What::Finished { position } => reader.finished(position),
+            What::Fetched(chunk) => {
+                if reader.hold(chunk) {
+                    self.ready.push_back(news.reader);
+                }
+            }
+            What::Failed(error) => {
+                reader.stop();
+                return Err(self.stopped(news.reader, error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Partitions that the topic has got since; they are read from their beginning, so that nothing written to them is missed.
+    fn add_new(&mut self, route: &TopicRoute) {
+        for partition in 0..route.partitions() {
+            let is_known = self.by_place.get(&route.name).is_some_and(|partitions| partitions.contains_key(&partition));
+            if !is_known {
+                self.add(&route.name, partition, From::Earliest);
+            }
+        }
+    }
+
+    fn reader(&self, topic: &str, partition: u32) -> Result<usize, Error> {
+        let id = self.by_place.get(topic).and_then(|partitions| partitions.get(&partition)).copied();
+        id.ok_or_else(|| Error::Input(format!("partition {partition} of topic '{topic}' is not read by this consumer")))
+    }
+
+    /// The partitions that are read, by topic and number.
+    pub fn partitions(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.readers.iter().map(|reader| (reader.topic.as_ref(), reader.partition))
+    }
+
+    /// The offset after the last record that was handed out: where to begin if this consumer ended now. `None` if the partition is not read, or
+    /// has not found its place yet (for a moment after a [`Consumer::seek`], or when it is new).
+    pub fn position(&self, topic: &str, partition: u32) -> Option<u64> {
+        self.reader(topic, partition).ok().and_then(|id| self.readers[id].position())
+    }
+
+    /// Goes on at another place: the next batch of that partition begins there. Starts a partition that has stopped.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the partition is not read.
+    pub fn seek(&mut self, topic: &str, partition: u32, to: From) -> Result<(), Error> {
+        let id = self.reader(topic, partition)?;
+        self.readers[id].seek(to);
+        self.ready.retain(|ready| *ready != id);
+        Ok(())
+    }
+
+    /// Hands out nothing more of the partition, and fetches no further than it has, until [`Consumer::resume`].
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the partition is not read.
+    pub fn pause(&mut self, topic: &str, partition: u32) -> Result<(), Error> {
+        let id = self.reader(topic, partition)?;
+        self.readers[id].pause(true);
+        self.ready.retain(|ready| *ready != id);
+        Ok(())
+    }
+
+    /// Goes on where [`Consumer::pause`] stopped.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the partition is not read.
+    pub fn resume(&mut self, topic: &str, partition: u32) -> Result<(), Error> {
+        let id = self.reader(topic, partition)?;
+        self.readers[id].pause(false);
+        self.ready.retain(|ready| *ready != id);
+        self.ready.extend(std::iter::repeat_n(id, self.readers[id].held()));
+        Ok(())
+    }
+
+    /// Counts, and how things stand.
+    pub fn metrics(&self) -> ConsumerMetrics {
+        let counts = &self.common.counts;
+        ConsumerMetrics {
+            partitions: self.readers.len(),
+            records: self.records,
+            batches: self.batches,
+            bytes: counts.bytes.load(Ordering::Relaxed),
+            requests: counts.requests.load(Ordering::Relaxed),
+            retries: counts.retries.load(Ordering::Relaxed),
+            resets: counts.resets.load(Ordering::Relaxed),
+            buffered_bytes: counts.buffered_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Asks for the topics' partitions now and then, and tells of what it learned.
+async fn look_for_partitions(common: Arc<Common>, mut routes: Vec<Arc<TopicRoute>>, sender: mpsc::Sender<Arc<TopicRoute>>) {
+    loop {
+        tokio::time::sleep(common.config.metadata_max_age).await;
+        for route in &mut routes {
+            // What cannot be learned now is asked for again next time.
+            let Ok(learned) = common.client.learn(&route.name, Some(route)).await else { continue };
+            let has_more = learned.partitions() > route.partitions();
+            *route = learned;
+            if has_more && sender.send(Arc::clone(route)).await.is_err() {
+                return;
+            }
+        }
+    }
+}

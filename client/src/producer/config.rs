@@ -1,0 +1,151 @@
+//! What a producer may be told, with its defaults.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_types::Codec;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::partitioner::{KeyHash, Partitioner};
+use crate::produce::Acks;
+use crate::producer::Producer;
+
+/// How a [`Producer`] batches, waits and repeats.
+#[derive(Debug, Clone)]
+pub struct ProducerConfig {
+    /// A batch is sent when it has so many bytes (256 KiB), before it is packed; never more than the topic's `max.message.bytes`.
+    pub batch_bytes: usize,
+    /// … or when its first record has waited so long (5 ms).
+    pub linger: Duration,
+    /// Bytes of records that are not yet settled, at most (32 MiB); beyond it [`Producer::send`] waits.
+    pub buffer_bytes: usize,
+    /// How long [`Producer::send`] may wait for room, or for the topic's partitions to be known (60 s).
+    pub max_block: Duration,
+    /// How long after [`Producer::send`] a record may be tried (120 s); then its delivery fails.
+    pub delivery_timeout: Duration,
+    /// How long one request may take (30 s).
+    pub request_timeout: Duration,
+    /// How long to wait before the first retry (100 ms); each further one waits twice as long …
+    pub retry_backoff: Duration,
+    /// … up to this (1 s). All waits are jittered by a fifth.
+    pub retry_backoff_max: Duration,
+    /// Requests under way for one partition (5). With 1 the order of a partition's records is that of [`Producer::send`], whatever fails.
+    pub max_in_flight: usize,
+    /// How batches are packed (not at all).
+    pub codec: Codec,
+    /// When the server answers ([`Acks::All`]).
+    pub acks: Acks,
+    /// Where records go that name no partition ([`KeyHash`]).
+    pub partitioner: Arc<dyn Partitioner>,
+    /// How old the knowledge of a topic's partitions may become (5 minutes): so long can new ones go unnoticed.
+    pub metadata_max_age: Duration,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            batch_bytes: 256 << 10,
+            linger: Duration::from_millis(5),
+            buffer_bytes: 32 << 20,
+            max_block: Duration::from_secs(60),
+            delivery_timeout: Duration::from_secs(120),
+            request_timeout: Duration::from_secs(30),
+            retry_backoff: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(1),
+            max_in_flight: 5,
+            codec: Codec::None,
+            acks: Acks::All,
+            partitioner: Arc::new(KeyHash),
+            metadata_max_age: Duration::from_secs(300),
+        }
+    }
+}
+
+impl ProducerConfig {
+    /// What no producer can work with.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let refuse = |what: &str| Err(Error::Input(format!("a producer needs {what}")));
+        if self.batch_bytes == 0 || self.buffer_bytes == 0 {
+            return refuse("batch_bytes and buffer_bytes of at least 1");
+        }
+        if self.max_in_flight == 0 {
+            return refuse("max_in_flight of at least 1");
+        }
+        if self.delivery_timeout < self.linger || self.delivery_timeout.is_zero() || self.request_timeout.is_zero() {
+            return refuse("a request_timeout, and a delivery_timeout that is no shorter than linger");
+        }
+        if self.retry_backoff > self.retry_backoff_max {
+            return refuse("a retry_backoff that is no longer than retry_backoff_max");
+        }
+        Ok(())
+    }
+}
+
+/// Makes a [`Producer`]: [`Client::producer`].
+#[derive(Debug, Clone)]
+pub struct ProducerBuilder {
+    client: Client,
+    config: ProducerConfig,
+}
+
+macro_rules! setters {
+    ($($name:ident: $type:ty,)*) => {
+        impl ProducerBuilder {
+            $(
+                #[doc = concat!("Sets [`ProducerConfig::", stringify!($name), "`].")]
+                #[must_use]
+                pub fn $name(mut self, $name: $type) -> Self {
+                    self.config.$name = $name;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    batch_bytes: usize,
+    linger: Duration,
+    buffer_bytes: usize,
+    max_block: Duration,
+    delivery_timeout: Duration,
+    request_timeout: Duration,
+    retry_backoff: Duration,
+    retry_backoff_max: Duration,
+    max_in_flight: usize,
+    codec: Codec,
+    acks: Acks,
+    metadata_max_age: Duration,
+}
+
+impl ProducerBuilder {
+    /// Where records go that name no partition.
+    #[must_use]
+    pub fn partitioner(mut self, partitioner: impl Partitioner + 'static) -> Self {
+        self.config.partitioner = Arc::new(partitioner);
+        self
+    }
+
+    /// All of it at once.
+    #[must_use]
+    pub fn config(mut self, config: ProducerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The producer; its task runs on the runtime that this is called in.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the config cannot work, or outside a tokio runtime.
+    pub fn build(self) -> Result<Producer, Error> {
+        Producer::start(self.client, self.config)
+    }
+}
+
+impl Client {
+    /// To make a producer.
+    pub fn producer(&self) -> ProducerBuilder {
+        ProducerBuilder { client: self.clone(), config: ProducerConfig::default() }
+    }
+}

@@ -1,0 +1,108 @@
+//! One partition's batches: one open, some sealed and waiting in order, some under way.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::batch::{Batch, OpenBatch};
+use super::config::ProducerConfig;
+use crate::backoff::backoff;
+
+/// A partition's place among all that the producer has records for.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) topic: Arc<str>,
+    pub(super) partition: u32,
+    pub(super) open: Option<OpenBatch>,
+    /// In order: a batch that is tried again stands before those that came after it.
+    pub(super) queue: VecDeque<Batch>,
+    pub(super) in_flight: usize,
+    /// Failures since the last success.
+    failures: u32,
+    /// Nothing is sent before.
+    retry_at: Option<Duration>,
+    /// Whether it waits until all lanes together have fewer requests under way.
+    pub(super) is_starved: bool,
+    /// When it is to be looked at, as the accumulator's timers have it.
+    pub(super) next_at: Option<Duration>,
+}
+
+impl Lane {
+    pub(super) fn new(topic: Arc<str>, partition: u32) -> Self {
+        Self {
+            topic,
+            partition,
+            open: None,
+            queue: VecDeque::new(),
+            in_flight: 0,
+            failures: 0,
+            retry_at: None,
+            is_starved: false,
+            next_at: None,
+        }
+    }
+
+    /// When it has to be looked at again, by what it holds now.
+    pub(super) fn attention(&self, config: &ProducerConfig) -> Option<Duration> {
+        let oldest = self.queue.front().map(|batch| batch.created).or_else(|| self.open.as_ref().map(|open| open.created))?;
+        let expiry = oldest.saturating_add(config.delivery_timeout);
+        if self.in_flight >= config.max_in_flight || self.is_starved {
+            return Some(expiry);
+        }
+        let due = match &self.open {
+            _ if !self.queue.is_empty() => oldest,
+            Some(open) => open.created.saturating_add(config.linger),
+            None => oldest,
+        };
+        Some(due.max(self.retry_at.unwrap_or_default()).min(expiry))
+    }
+
+    /// The next batch to be sent, if one may be; an open one is sealed for it with the id that `next_id` gives.
+    pub(super) fn take_ready(&mut self, now: Duration, config: &ProducerConfig, next_id: impl FnOnce() -> u64) -> Option<Batch> {
+        if self.in_flight >= config.max_in_flight || self.retry_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        self.retry_at = None;
+        if let Some(batch) = self.queue.pop_front() {
+            return Some(batch);
+        }
+        let is_due = self.open.as_ref().is_some_and(|open| open.created.saturating_add(config.linger) <= now);
+        if is_due { self.seal(next_id) } else { None }
+    }
+
+    /// Takes the open batch away, sealed.
+    pub(super) fn seal(&mut self, next_id: impl FnOnce() -> u64) -> Option<Batch> {
+        self.open.take().map(|open| open.seal(next_id()))
+    }
+
+    /// The first waiting batch that has waited too long.
+    pub(super) fn take_expired(&mut self, now: Duration, config: &ProducerConfig, next_id: impl FnOnce() -> u64) -> Option<Batch> {
+        let is_late = |created: Duration| created.saturating_add(config.delivery_timeout) <= now;
+        if self.queue.front().is_some_and(|batch| is_late(batch.created)) {
+            return self.queue.pop_front();
+        }
+        let is_open_late = self.queue.is_empty() && self.open.as_ref().is_some_and(|open| is_late(open.created));
+        if is_open_late { self.seal(next_id) } else { None }
+    }
+
+    /// Puts a batch back to where it stood.
+    pub(super) fn put_back(&mut self, batch: Batch) {
+        let at = self.queue.partition_point(|other| other.place() < batch.place());
+        self.queue.insert(at, batch);
+    }
+
+    /// A request has failed for now. `jitter` is a random number in `[0, 1)`.
+    pub(super) fn back_off(&mut self, now: Duration, config: &ProducerConfig, jitter: f64) {
+        // Requests that fail side by side are one failure.
+        if self.retry_at.is_none_or(|at| at <= now) {
+            let wait = backoff(config.retry_backoff, config.retry_backoff_max, self.failures, jitter);
+            self.failures = self.failures.saturating_add(1);
+            self.retry_at = Some(now.saturating_add(wait));
+        }
+    }
+
+    /// A request has been answered for good.
+    pub(super) fn answered(&mut self) {
+        self.failures = 0;
+    }
+}

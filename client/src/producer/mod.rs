@@ -1,0 +1,189 @@
+//! The producer: records are gathered into batches, packed here, sent to their partition's leader, and tried again until they are there.
+//!
+//! ```no_run
+//! # use tidegate_client::{Client, NewRecord, ProducerError};
+//! # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let producer = client.producer().build()?;
+//! let delivery = producer.send("hello", NewRecord::text("world").key("greeting")).await?; // waits for room only
+//! let position = delivery.await?;                                                         // waits for the acknowledgement
+//! println!("at {} of partition {}", position.offset, position.partition);
+//! producer.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! - **At least once.** A batch is sent until it is acknowledged, fails for good, or `delivery_timeout` is over. An answer that was lost
+//!   (a timeout, a broken connection) may belong to a batch that was written: sent again, its records are there twice. A batch keeps its
+//!   records and its very bytes over all tries, so that idempotent producers, once servers know them, only add an id to its header.
+//! - **Order.** With `max_in_flight = 1` the records of a partition stand in the order in which `send` took them (of a repeated batch, the first
+//!   copy does). With more requests under way a batch that fails is overtaken by those sent beside it, at most `max_in_flight - 1`; while
+//!   a partition waits for a retry nothing more is sent to it. Different partitions know nothing of each other.
+//! - **Bounded memory.** Records count from `send` until they are settled; `send` waits when `buffer_bytes` is reached. Beside the buffer
+//!   there is what is being packed (twice its size for a moment).
+//! - **A record that cannot be written fails alone**: a batch that is too large is halved, a record that the server refuses is cut out.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `config` | what it may be told |
+//! | `accumulator`, `lane`, `batch` | every decision: pure, time is an argument |
+//! | `intake` | how a record gets in: the topic's partitions, room, the line of those who wait |
+//! | `driver` | the task that carries them out |
+//! | `delivery`, `error` | what callers are told |
+
+mod accumulator;
+mod batch;
+mod config;
+mod delivery;
+mod driver;
+mod error;
+mod intake;
+mod lane;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidegate_types::Clock;
+use tidegate_types::time::SystemClock;
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::Notify;
+
+pub use accumulator::ProducerMetrics;
+pub use config::{ProducerBuilder, ProducerConfig};
+pub use delivery::Delivery;
+pub use error::ProducerError;
+
+use intake::State;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::record::NewRecord;
+
+/// Sends records. Cheap to clone; clones share buffer and task.
+///
+/// When the last clone is dropped without [`Producer::close`], what was taken is still sent as long as the runtime lives.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    shared: Arc<Shared>,
+    _handle: Arc<Handle>,
+}
+
+/// What all clones have in common: the last one closes the door.
+#[derive(Debug)]
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.shut();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    client: Client,
+    config: ProducerConfig,
+    clock: SystemClock,
+    runtime: Runtime,
+    /// What the server is told of its time.
+    server_timeout: Option<Duration>,
+    state: Mutex<State>,
+    /// To the driver: there is something new.
+    news: Notify,
+    /// To senders: there may be room, or the producer is closed.
+    room: Notify,
+    /// Senders that wait stand in line here, so that the first to come is the first served.
+    line: tokio::sync::Mutex<()>,
+}
+
+impl Producer {
+    fn start(client: Client, config: ProducerConfig) -> Result<Self, Error> {
+        config.check()?;
+        let runtime = Runtime::try_current().map_err(|_| Error::Input("a producer needs a tokio runtime around it".to_owned()))?;
+        let shared = Arc::new(Shared {
+            client,
+            server_timeout: driver::server_timeout(config.request_timeout),
+            state: Mutex::new(State::new(&config)),
+            config,
+            clock: SystemClock::new(),
+            runtime: runtime.clone(),
+            news: Notify::new(),
+            room: Notify::new(),
+            line: tokio::sync::Mutex::new(()),
+        });
+        runtime.spawn(driver::drive(Arc::clone(&shared)));
+        Ok(Self { _handle: Arc::new(Handle(Arc::clone(&shared))), shared })
+    }
+
+    /// Takes a record for a topic, to the partition that it names or the partitioner chooses. Waits while there is no room, `max_block`
+    /// at most; the delivery then says what becomes of it. A record without a timestamp gets the time of now.
+    ///
+    /// # Errors
+    /// [`ProducerError::BufferFull`], [`ProducerError::TooLarge`], [`ProducerError::Input`], [`ProducerError::Unroutable`] or
+    /// [`ProducerError::Closed`]; the record was not taken.
+    pub async fn send(&self, topic: &str, record: NewRecord) -> Result<Delivery, ProducerError> {
+        let partition = record.partition;
+        self.shared.take(topic, partition, record).await
+    }
+
+    /// The same, to that partition.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub async fn send_to(&self, topic: &str, partition: u32, record: NewRecord) -> Result<Delivery, ProducerError> {
+        self.shared.take(topic, Some(partition), record).await
+    }
+
+    /// Sends what has gathered, without waiting for batches to fill, and waits until everything taken so far is settled: `delivery_timeout` at most
+    /// after the last of it was taken.
+    ///
+    /// # Errors
+    /// The first failure among the records that were not yet settled; deliveries tell of each.
+    pub async fn flush(&self) -> Result<(), ProducerError> {
+        let open = self.shared.lock().accumulator.flush();
+        self.shared.news.notify_one();
+        let mut first = Ok(());
+        for completion in open {
+            let outcome = completion.settled().await;
+            first = first.and(outcome);
+        }
+        first
+    }
+
+    /// Takes no more records, on any clone, and flushes.
+    ///
+    /// # Errors
+    /// As [`Producer::flush`].
+    pub async fn close(&self) -> Result<(), ProducerError> {
+        self.shared.shut();
+        self.flush().await
+    }
+
+    /// Counts, and how things stand.
+    pub fn metrics(&self) -> ProducerMetrics {
+        self.shared.lock().accumulator.metrics()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A partitioner may panic, before anything has changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    fn shut(&self) {
+        {
+            let mut state = self.lock();
+            state.is_closed = true;
+            state.accumulator.flush();
+        }
+        self.news.notify_one();
+        self.room.notify_waiters();
+    }
+}

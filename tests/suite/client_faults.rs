@@ -1,0 +1,250 @@
+//! The client's producer and consumer over a bad network, and with a node that is killed or gone: nothing acknowledged is lost, order holds, memory and
+//! waits have their bounds.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use tidegate_client::{Client, Delivery, NewRecord, NewTopic, Producer, ProducerError, Until};
+use tidegate_tests::process::Process;
+use tidegate_tests::proxy::{Faults, Proxy};
+use tidegate_types::SideEffects;
+use tokio::sync::Mutex;
+
+const PARTITIONS: u32 = 4;
+/// One at a time: they measure memory and time, and share two cores.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+async fn make_topic(node: &Process) {
+    let topic = NewTopic { partitions: Some(PARTITIONS), ..NewTopic::default() };
+    Client::new(&node.url()).unwrap().ensure_topic("t", &topic).await.unwrap();
+}
+
+fn record(number: u64) -> NewRecord {
+    NewRecord::bytes(number.to_be_bytes().to_vec())
+}
+
+fn partition_of(number: u64) -> u32 {
+    u32::try_from(number % u64::from(PARTITIONS)).unwrap()
+}
+
+/// Every number in the log by partition, in order of their offsets, which have no gap; through whatever stands at `url`.
+async fn read_all(url: &str) -> Vec<Vec<u64>> {
+    let client = Client::new(url).unwrap();
+    let mut consumer = client.consumer().topic("t").until(Until::Latest).retry_backoff(Duration::from_millis(5)).build().await.unwrap();
+    let mut found = vec![Vec::new(); PARTITIONS as usize];
+    while let Some(batch) = consumer.next().await.unwrap() {
+        let log = &mut found[batch.partition as usize];
+        for record in batch.iter() {
+            assert_eq!(record.offset.get(), log.len() as u64, "no gap and no repetition");
+            log.push(u64::from_be_bytes(record.value.unwrap().try_into().unwrap()));
+        }
+    }
+    println!("read {} records; {:?}", found.iter().map(Vec::len).sum::<usize>(), consumer.metrics());
+    found
+}
+
+/// Sends numbers `[from, to)`, each to its partition, and hears of every one; gives those that failed.
+async fn send_all(producer: &Producer, from: u64, to: u64) -> Vec<(u64, ProducerError)> {
+    let (mut open, mut failed) = (VecDeque::new(), Vec::new());
+    let mut next = vec![None; PARTITIONS as usize];
+    for number in from..to {
+        open.push_back((number, producer.send_to("t", partition_of(number), record(number)).await.unwrap()));
+        if open.len() > 100_000 {
+            let (number, delivery) = open.pop_front().unwrap();
+            hear(number, delivery, &mut next, &mut failed).await;
+        }
+    }
+    producer.flush().await.unwrap_or_else(|error| println!("a flush saw a failure: {error}"));
+    for (number, delivery) in open {
+        hear(number, delivery, &mut next, &mut failed).await;
+    }
+    failed
+}
+
+async fn hear(number: u64, delivery: Delivery, next: &mut [Option<u64>], failed: &mut Vec<(u64, ProducerError)>) {
+    match delivery.await {
+        Ok(position) => {
+            let partition = position.partition as usize;
+            assert_eq!(position.partition, partition_of(number));
+            assert!(next[partition] < Some(position.offset), "deliveries rise with the order of sending");
+            next[partition] = Some(position.offset);
+        }
+        Err(error) => failed.push((number, error)),
+    }
+}
+
+/// Numbers in the order of their first copies; how many there are beside those.
+fn first_copies(log: &[u64], count: u64) -> (Vec<u64>, usize) {
+    let mut seen = vec![false; usize::try_from(count).unwrap()];
+    let first: Vec<u64> = log.iter().copied().filter(|n| !std::mem::replace(&mut seen[usize::try_from(*n).unwrap()], true)).collect();
+    let repeated = log.len() - first.len();
+    (first, repeated)
+}
+
+/// A promise: of a million records sent over a network that breaks in every way, each is there, in the order of its partition; a consumer over the
+/// same network reads exactly what is there, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_records_over_a_bad_network() {
+    const COUNT: u64 = 1_000_000;
+    let _alone = ALONE.lock().await;
+    let data = tempfile::tempdir().unwrap();
+    let node = Process::start(data.path()).unwrap();
+    make_topic(&node).await;
+    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+    println!("seed {seed}");
+    let proxy = Proxy::start(node.address(), seed).await.unwrap();
+    let client = Client::new(&proxy.url()).unwrap();
+    let producer = client
+        .producer()
+        .max_in_flight(1)
+        .batch_bytes(16 << 10)
+        .retry_backoff(Duration::from_millis(2))
+        .retry_backoff_max(Duration::from_millis(20))
+        .build()
+        .unwrap();
+    proxy.set_faults(Faults::each(20));
+    let start = Instant::now();
+    let failed = send_all(&producer, 0, COUNT).await;
+    producer.close().await.unwrap();
+    println!("sent in {:?}: {:?}; {:?}", start.elapsed(), producer.metrics(), proxy.counts());
+    assert!(failed.is_empty(), "{:?}", failed.first());
+    assert!(proxy.counts().lost_answers > 10 && proxy.counts().cut_requests > 10, "the network was bad");
+    assert!(producer.metrics().retries >= proxy.counts().lost_answers);
+
+    let found = read_all(&node.url()).await;
+    let mut repeated = 0;
+    for (partition, log) in found.iter().enumerate() {
+        let (first, more) = first_copies(log, COUNT);
+        let wanted = (0..COUNT).filter(|number| partition_of(*number) as usize == partition);
+        assert!(first.iter().copied().eq(wanted), "partition {partition}: {} of {}", first.len(), COUNT / u64::from(PARTITIONS));
+        repeated += more;
+    }
+    println!("{repeated} records are there more than once");
+    let broken = proxy.counts().broken();
+    proxy.set_faults(Faults::each(60));
+    let over_the_proxy = read_all(&proxy.url()).await;
+    assert!(over_the_proxy == found, "a bad network changes nothing of what is read");
+    assert!(proxy.counts().broken() > broken, "the network was bad for the consumer too");
+}
+
+/// A promise: while the node is gone, `send` waits and then says that the buffer is full, what is buffered keeps its bound, so does memory, and what was
+/// taken fails at its time with the reason; when the node is back, sending goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_gone() {
+    const BUFFER: usize = 1 << 20;
+    const MAX_BLOCK: Duration = Duration::from_millis(300);
+    const DELIVERY: Duration = Duration::from_secs(2);
+    let _alone = ALONE.lock().await;
+    let data = tempfile::tempdir().unwrap();
+    let node = Process::start(data.path()).unwrap();
+    make_topic(&node).await;
+    let proxy = Proxy::start(node.address(), 1).await.unwrap();
+    let client = Client::new(&proxy.url()).unwrap();
+    let producer = client.producer().buffer_bytes(BUFFER).max_block(MAX_BLOCK).delivery_timeout(DELIVERY).build().unwrap();
+    producer.send("t", record(0)).await.unwrap().await.unwrap();
+
+    proxy.set_gone(true).await.unwrap();
+    let large = |n: u8| NewRecord::bytes(vec![n; 10_000]);
+    let start = Instant::now();
+    let mut taken = Vec::new();
+    let (error, waited) = loop {
+        let before = Instant::now();
+        match producer.send("t", large(1)).await {
+            Ok(delivery) => taken.push(delivery),
+            Err(error) => break (error, before.elapsed()),
+        }
+        assert!(producer.metrics().buffered_bytes <= BUFFER);
+    };
+    assert!(matches!(error, ProducerError::BufferFull(waited) if waited == MAX_BLOCK), "{error}");
+    assert!(waited >= MAX_BLOCK && waited < DELIVERY, "{waited:?}");
+    assert!(taken.len() > 90 && taken.len() * 10_000 < BUFFER, "{} taken", taken.len());
+    let mut last = None;
+    for delivery in taken {
+        let error = delivery.await.unwrap_err();
+        assert!(matches!(error, ProducerError::Expired { after: DELIVERY, side_effects: SideEffects::None, .. }), "{error}");
+        last = error.cause().map(ToString::to_string);
+    }
+    assert!(last.is_some_and(|cause| cause.contains("no server answers")), "the reason is told");
+    assert!((DELIVERY..DELIVERY * 3).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert_eq!(producer.metrics().buffered_bytes, 0);
+
+    // Half a gigabyte is offered by many at once, and refused.
+    let memory = resident_bytes();
+    let mut offers = tokio::task::JoinSet::new();
+    for _ in 0..500 {
+        let producer = producer.clone();
+        offers.spawn(async move {
+            for _ in 0..100 {
+                let delivery = producer.send("t", large(2)).await;
+                if delivery.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    while offers.join_next().await.is_some() {
+        assert!(producer.metrics().buffered_bytes <= BUFFER);
+    }
+    let grown = resident_bytes().saturating_sub(memory);
+    println!("memory grew by {} KiB; {:?}", grown >> 10, producer.metrics());
+    assert!(grown < 64 << 20, "memory grew by {grown} bytes");
+
+    proxy.set_gone(false).await.unwrap();
+    let delivery = loop {
+        match producer.send("t", record(1)).await {
+            Ok(delivery) => break delivery,
+            Err(ProducerError::BufferFull(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    delivery.await.unwrap();
+    producer.flush().await.ok();
+    assert_eq!(producer.metrics().buffered_bytes, 0);
+}
+
+/// Bytes of memory that this process really has.
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').nth(1).unwrap().parse::<usize>().unwrap();
+    pages * 4_096
+}
+
+/// A promise: a node that is killed again and again while records go in loses nothing that was acknowledged, and the producer needs no help to go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_records_survive_kills() {
+    const LIVES: u64 = 4;
+    const COUNT: u64 = 60_000;
+    let _alone = ALONE.lock().await;
+    let data = tempfile::tempdir().unwrap();
+    let mut node = Process::start(data.path()).unwrap();
+    make_topic(&node).await;
+    let proxy = Proxy::start(node.address(), 7).await.unwrap();
+    let client = Client::new(&proxy.url()).unwrap();
+    let producer = client.producer().batch_bytes(4 << 10).max_in_flight(1).build().unwrap();
+    for life in 0..LIVES {
+        let sending = {
+            let producer = producer.clone();
+            tokio::spawn(async move { send_all(&producer, life * COUNT, (life + 1) * COUNT).await })
+        };
+        // The blow falls when a part of this life's records has been acknowledged.
+        let part = life * COUNT + COUNT / 5;
+        while producer.metrics().acknowledged_records < part {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        node.kill().unwrap();
+        node = Process::start(data.path()).unwrap();
+        proxy.set_node(node.address());
+        let failed = sending.await.unwrap();
+        assert!(failed.is_empty(), "{:?}", failed.first());
+    }
+    producer.close().await.unwrap();
+    println!("{:?}", producer.metrics());
+    assert!(producer.metrics().retries >= LIVES, "the blows were felt");
+    let mut repeated = 0;
+    for (partition, log) in read_all(&node.url()).await.iter().enumerate() {
+        let (first, more) = first_copies(log, LIVES * COUNT);
+        let wanted = (0..LIVES * COUNT).filter(|number| partition_of(*number) as usize == partition);
+        assert!(first.iter().copied().eq(wanted), "partition {partition}");
+        repeated += more;
+    }
+    println!("{repeated} records are there more than once");
+}
