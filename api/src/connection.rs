@@ -36,7 +36,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tidegate_types::Limits;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Sleep;
 use tokio_util::task::TaskTracker;
@@ -59,9 +59,9 @@ const H2_SEND_BUFFER_BYTES: usize = 512 << 10;
 const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What hyper reads ahead of a request, and gathers of an answer, for one connection over HTTP/1.1: more than the longest head. It counts in
-/// no bound but that of connections, and hyper's own default of 400 KiB for each of ten thousand would be more than all else together.
-const BUFFER_BYTES_MAX: usize = 128 << 10;
+/// What hyper reads ahead of a request, and gathers of an answer, for one connection over HTTP/1.1, is the longest head and so much more. It
+/// counts in no bound but that of connections, and hyper's own default of 400 KiB for each of ten thousand would be more than all else together.
+const BUFFER_BYTES_MORE: usize = 8 << 10;
 
 /// Header lines of a request over HTTP/1.1: a record's own (D27) and plenty around them.
 const HEADERS_MAX: usize = 512;
@@ -79,6 +79,33 @@ enum Stage {
     Finishing,
     /// All close.
     Aborting,
+}
+
+/// Connections that may wait to be taken: with fewer, a burst of a thousand would lose some to resets, and a client cannot know then what became
+/// of its request. The system may allow less (`net.core.somaxconn`).
+const BACKLOG: u32 = 4_096;
+
+/// Listens at an address, with room for a burst of connections.
+///
+/// # Errors
+/// The system's: the name is unknown, the port is taken, …
+pub async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match listen_at(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // After a restart the port is free at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves `listener` until `shutdown` is done and every request under way has its answer, or [`crate::ApiConfig::drain_timeout`] is over.
@@ -204,7 +231,7 @@ impl Settings {
         let head_bytes_max = limits.head_bytes.saturating_mul(2);
         let mut http1 = http1::Builder::new();
         http1.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(head_bytes_max).max_headers(HEADERS_MAX);
-        http1.max_buf_size(BUFFER_BYTES_MAX.max(head_bytes_max.saturating_mul(2)));
+        http1.max_buf_size(head_bytes_max.saturating_add(BUFFER_BYTES_MORE));
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())

@@ -37,7 +37,7 @@ pub mod state;
 use axum::Router;
 use tidegate_types::ErrorCode;
 
-pub use connection::serve;
+pub use connection::{listen, serve};
 pub use error::ApiError;
 pub use state::{ApiConfig, ApiState, RenderMetrics};
 

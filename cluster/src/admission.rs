@@ -54,6 +54,9 @@ impl Permit {
     /// # Errors
     /// [`Error::Overloaded`] if it would pass the bound; what was held stays held.
     pub fn grow(&mut self, more: usize) -> Result<(), Error> {
+        if more == 0 {
+            return Ok(());
+        }
         let limit = self.inner.limit;
         let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= limit);
         match self.inner.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {

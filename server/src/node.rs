@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tidegate_api::{ApiConfig, ApiState};
+use tidegate_api::{ApiConfig, ApiState, listen};
 use tidegate_cluster::broker::BrokerParts;
 use tidegate_cluster::metadata::image::ClusterSecret;
 use tidegate_cluster::metadata::quorum::{Compaction, FirstStart, MetadataQuorum, QuorumError, RaftConfig, RaftQuorum, Timings};
@@ -23,7 +23,6 @@ use tidegate_storage::io::RealIo;
 use tidegate_storage::kv::KvStore;
 use tidegate_types::time::SystemClock;
 use tidegate_types::{Clock, ClusterId, NodeId};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -119,7 +118,7 @@ impl Node {
     pub async fn listen(config: &Config) -> Result<Listening, StartError> {
         let recorder = telemetry::recorder()?;
         let refuse = |source| StartError::Listen { address: config.listener.clone(), source };
-        let listener = TcpListener::bind((config.listener.host.as_str(), config.listener.port)).await.map_err(refuse)?;
+        let listener = listen(&config.listener.host, config.listener.port).await.map_err(refuse)?;
         let address = listener.local_addr().map_err(refuse)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let state = ApiState::new(ApiConfig {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tempfile::TempDir;
-use tidegate_api::{ApiConfig, ApiState};
+use tidegate_api::{ApiConfig, ApiState, listen};
 use tidegate_client::Client;
 use tidegate_cluster::broker::BrokerParts;
 use tidegate_cluster::metadata::image::ClusterSecret;
@@ -18,7 +18,6 @@ use tidegate_storage::io::{Faulty, Io};
 use tidegate_storage::kv::KvStore;
 use tidegate_types::time::SystemClock;
 use tidegate_types::{ClusterId, Limits, NodeId};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -49,7 +48,7 @@ impl TestNode {
         let raft = RaftConfig { peer_address: None, first_start, timings: Timings::default(), compaction: Compaction::default() };
         let quorum = Arc::new(Box::pin(RaftQuorum::start(raft, Arc::new(kv), Arc::new(NoPeers))).await?);
 
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = listen("127.0.0.1", 0).await?;
         let address = listener.local_addr()?;
         let config = BrokerConfig {
             node_id,

@@ -15,7 +15,7 @@ const PARTITIONS: u32 = 8;
 const VALUE_BYTES: usize = 400_000;
 const STALL_MS: u64 = 5_000;
 /// Beside what is admitted: a thousand connections' own buffers, and what the allocator keeps.
-const SLACK_BYTES: u64 = 192 << 20;
+const SLACK_BYTES: u64 = 256 << 20;
 
 /// The process `faulty-node`. It is killed when dropped.
 struct FaultyNode {
@@ -68,13 +68,14 @@ enum Outcome {
 
 /// Sends one batch, the same for all, so that a thousand clients need no memory of their own.
 async fn send(client: Client, partition: u32, packed: Bytes) -> (Outcome, Instant) {
+    let start = Instant::now();
     let outcome = match client.produce_batches("t", partition, packed, &ProduceOptions::default()).await {
         Ok(appended) => Outcome::Acknowledged { partition, offset: appended.base_offset.unwrap() },
         Err(Error::Problem(problem)) if problem.known_code() == Some(ErrorCode::Overloaded) => {
             assert_eq!((problem.status, problem.retryable, problem.side_effects.as_str()), (Some(503), true, "none"));
             Outcome::Refused
         }
-        Err(error) => panic!("{error}"),
+        Err(error) => panic!("after {:?}: {error}", start.elapsed()),
     };
     (outcome, Instant::now())
 }
@@ -97,11 +98,15 @@ async fn a_stalled_disk_bounds_memory() {
     let (mut acknowledged, mut refusals, mut grown) = (Vec::new(), Vec::new(), 0);
     while let Some(outcome) = outcomes.join_next().await {
         match outcome.unwrap() {
-            (Outcome::Refused, at) => refusals.push(at),
+            (Outcome::Refused, at) => {
+                // Until the first acknowledgement next to nothing is written; from then on the disk, which is made of memory, fills too.
+                if acknowledged.is_empty() {
+                    grown = node.memory("VmHWM") - before;
+                }
+                refusals.push(at);
+            }
             (Outcome::Acknowledged { partition, offset }, at) => {
                 if acknowledged.is_empty() {
-                    // Until now next to nothing was written; from now on the disk, which is made of memory, fills too.
-                    grown = node.memory("VmHWM") - before;
                     node.order("well");
                 }
                 acknowledged.push((partition, offset, at));

@@ -299,7 +299,8 @@ impl Fetcher {
         if fetched.next_offset < position {
             return Err(Error::Answer { call: "a fetch of batches".to_owned(), reason: "it goes on before where it began".to_owned() });
         }
-        self.place = Place::At(fetched.next_offset);
+        // An answer may go on beyond the end; the reader does not.
+        self.place = Place::At(fetched.next_offset.min(self.end.unwrap_or(u64::MAX)));
         let bytes = fetched.bytes.len();
         if bytes == 0 && fetched.next_offset == position {
             // A server that cannot wait for records (it is stopping, say) is not asked again at once.
