@@ -108,7 +108,7 @@ async fn a_million_records_over_a_bad_network() {
     producer.close().await.unwrap();
     println!("sent in {:?}: {:?}; {:?}", start.elapsed(), producer.metrics(), proxy.counts());
     assert!(failed.is_empty(), "{:?}", failed.first());
-    assert!(proxy.counts().lost_answers > 0 && proxy.counts().cut_requests > 0, "the network was bad");
+    assert!(proxy.counts().broken() > 20, "the network was bad: {:?}", proxy.counts());
     assert!(producer.metrics().retries >= proxy.counts().lost_answers);
 
     let found = read_all(&node.url()).await;
