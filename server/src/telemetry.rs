@@ -1,7 +1,7 @@
 //! Log lines to standard error, and the metrics that `/metrics` shows.
 
 use std::io::IsTerminal;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -47,19 +47,17 @@ fn wants_colour() -> bool {
 /// # Errors
 /// If another recorder is installed already.
 pub fn recorder() -> Result<PrometheusHandle, BuildError> {
-    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
-    if let Some(handle) = RECORDER.get() {
+    static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    // Held while it is installed: whoever comes second waits for the handle.
+    let mut recorder = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = recorder.as_ref() {
         return Ok(handle.clone());
     }
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), BYTES)?
         .set_buckets_for_metric(Matcher::Suffix("_records".to_owned()), RECORDS)?;
-    match builder.install_recorder() {
-        Ok(handle) => Ok(RECORDER.get_or_init(|| handle).clone()),
-        // Another thread was faster: its handle is, or is about to be, there.
-        Err(error) => RECORDER.get().cloned().ok_or(error),
-    }
+    Ok(recorder.insert(builder.install_recorder()?).clone())
 }
 
 /// What `/metrics` answers.
