@@ -338,7 +338,7 @@ impl Accumulator {
                     }
                 }
             }
-            Err((whole, reason)) => self.fail(whole, Arc::new(Error::Input(reason)), SideEffects::None),
+            Err((whole, reason)) => self.fail(*whole, Arc::new(Error::Input(reason)), SideEffects::None),
         }
     }
 

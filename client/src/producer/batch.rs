@@ -147,10 +147,10 @@ impl Batch {
     ///
     /// # Errors
     /// The whole batch again, if its own bytes cannot be read.
-    pub(super) fn cut(self, places: &[u32]) -> Result<Vec<Self>, (Self, String)> {
+    pub(super) fn cut(self, places: &[u32]) -> Result<Vec<Self>, (Box<Self>, String)> {
         let sets = match self.body.cut(places) {
             Ok(sets) => sets,
-            Err(reason) => return Err((self, reason)),
+            Err(reason) => return Err((Box::new(self), reason)),
         };
         let mut rest = self.claim;
         let mut pieces = Vec::with_capacity(sets.len());

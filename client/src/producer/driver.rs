@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
 
-    fn problem(code: &str, status: u16, extras: serde_json::Value) -> Error {
+    fn problem(code: &str, status: u16, extras: &serde_json::Value) -> Error {
         let mut problem: Problem = serde_json::from_value(json!({"code": code, "status": status})).unwrap();
         problem.extras = extras.as_object().unwrap().clone();
         let known = problem.known_code();
@@ -195,18 +195,18 @@ mod tests {
     #[test]
     fn answers_are_judged() {
         let judge = |error| judge(Err(error));
-        assert!(matches!(judge(problem("overloaded", 503, json!({}))), Outcome::Retry(_, SideEffects::None)));
+        assert!(matches!(judge(problem("overloaded", 503, &json!({}))), Outcome::Retry(_, SideEffects::None)));
         assert!(matches!(judge(Error::Broken(String::new())), Outcome::Retry(_, SideEffects::Possible)));
-        assert!(matches!(judge(problem("record-too-large", 413, json!({}))), Outcome::TooLarge(_)));
+        assert!(matches!(judge(problem("record-too-large", 413, &json!({}))), Outcome::TooLarge(_)));
         let errors = json!({"errors": [{"index": 7, "code": "rule-broken"}], "batch": 0});
-        assert!(matches!(judge(problem("record-rejected", 422, errors)), Outcome::Rejected(7, _)));
+        assert!(matches!(judge(problem("record-rejected", 422, &errors)), Outcome::Rejected(7, _)));
         assert!(matches!(
-            judge(problem("record-rejected", 422, json!({"errors": [{"detail": "x"}]}))),
+            judge(problem("record-rejected", 422, &json!({"errors": [{"detail": "x"}]}))),
             Outcome::Failed(_, SideEffects::None)
         ));
-        assert!(matches!(judge(problem("topic-not-found", 404, json!({}))), Outcome::Failed(_, SideEffects::None)));
-        assert!(matches!(judge(problem(Problem::FOREIGN, 502, json!({}))), Outcome::Retry(_, SideEffects::Possible)));
-        assert!(matches!(judge(problem(Problem::FOREIGN, 500, json!({}))), Outcome::Failed(_, SideEffects::Possible)));
+        assert!(matches!(judge(problem("topic-not-found", 404, &json!({}))), Outcome::Failed(_, SideEffects::None)));
+        assert!(matches!(judge(problem(Problem::FOREIGN, 502, &json!({}))), Outcome::Retry(_, SideEffects::Possible)));
+        assert!(matches!(judge(problem(Problem::FOREIGN, 500, &json!({}))), Outcome::Failed(_, SideEffects::Possible)));
         let answer = Error::Answer { call: String::new(), reason: String::new() };
         assert!(matches!(judge(answer), Outcome::Failed(_, SideEffects::Possible)));
     }

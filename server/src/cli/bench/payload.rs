@@ -67,7 +67,7 @@ impl Shape {
     }
 
     /// Stored batches, whatever is asked for: the fastest way to fill a topic.
-    pub(crate) fn as_batches(mut self) -> Self {
+    pub(crate) fn with_batches(mut self) -> Self {
         self.form = Form::Batches;
         self
     }

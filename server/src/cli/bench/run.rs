@@ -266,7 +266,7 @@ impl Bench<'_> {
         self.progress.phase("filling");
         let records = self.load.records.unwrap_or(FILL_RECORDS);
         let in_body = (FILL_BODY_BYTES / self.load.record_bytes).clamp(1, 10_000).min(usize::try_from(records).unwrap_or(usize::MAX));
-        let shape = self.shape().as_batches().with_records(in_body);
+        let shape = self.shape().with_batches().with_records(in_body);
         let source = Source::Pool(shape.pool()?);
         let schedule = Arc::new(Schedule::start(Duration::ZERO, None, Some(records.div_ceil(in_body as u64)), None)?);
         let producing = self.producing(shape, source, AcksName::All, &schedule)?;

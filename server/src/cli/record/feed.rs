@@ -52,7 +52,7 @@ impl Source {
         if metadata.is_dir() {
             return Err(format!("cannot read '{}': it is a directory", path.display()));
         }
-        Ok(Self::File(file, metadata.is_file().then(|| metadata.len())))
+        Ok(Self::File(file, metadata.is_file().then_some(metadata.len())))
     }
 
     /// Bytes that it has, if that is known.

@@ -163,7 +163,7 @@ fn each_line(
         let line = splitter.line();
         let ended = splitter.piece(b"\n", None, &mut piece)?;
         // A last line may lack its line feed, but what is after the last line feed is no line.
-        if ended == Ended::ByEnd && piece.is_empty() || each(line, &piece)?.is_break() {
+        if ended == Ended::InputEnd && piece.is_empty() || each(line, &piece)?.is_break() {
             return Ok(());
         }
     }

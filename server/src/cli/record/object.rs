@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn odd_records() -> Vec<Record> {
-        let headers = vec![header("a", Some(b"1")), header("a", Some(b"\xff")), header("", None), header("a", Some(b""))];
+        let headers = [header("a", Some(b"1")), header("a", Some(b"\xff")), header("", None), header("a", Some(b""))];
         let values = [
             json("null"),
             json("1234567890123456789012345"),

@@ -83,8 +83,8 @@ impl Scan {
         if !self.before.is_empty() {
             let ended = input.piece(&self.before, None, piece)?;
             return match (ended, piece.is_empty()) {
-                (Ended::ByDelimiter, true) => self.fields(input, piece, line, true),
-                (Ended::ByEnd, true) => Ok(None),
+                (Ended::Delimiter, true) => self.fields(input, piece, line, true),
+                (Ended::InputEnd, true) => Ok(None),
                 _ => Err(refuse(format!("'{}' is expected here", shown(&self.before)))),
             };
         }
@@ -105,10 +105,10 @@ impl Scan {
             let is_last = index + 1 == self.parts.len();
             let ended = input.piece(&part.after, (!is_last).then_some(terminator), piece)?;
             match ended {
-                Ended::ByEnd if index == 0 && piece.is_empty() && !has_begun => return Ok(None),
+                Ended::InputEnd if index == 0 && piece.is_empty() && !has_begun => return Ok(None),
                 // The last record of a file often lacks its line feed.
-                Ended::ByDelimiter | Ended::ByEnd if is_last || ended == Ended::ByDelimiter => {}
-                Ended::ByDelimiter | Ended::ByOther | Ended::ByEnd => {
+                Ended::Delimiter | Ended::InputEnd if is_last || ended == Ended::Delimiter => {}
+                Ended::Delimiter | Ended::Other | Ended::InputEnd => {
                     return Err(refuse(format!("'{}' is missing after the {}", shown(&part.after), name(part.field))));
                 }
             }

@@ -22,11 +22,11 @@ impl InputError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum Ended {
     /// The bytes that were asked for.
-    ByDelimiter,
+    Delimiter,
     /// The other bytes, which came first.
-    ByOther,
+    Other,
     /// The input's end.
-    ByEnd,
+    InputEnd,
 }
 
 /// Input that is cut into pieces.
@@ -55,13 +55,13 @@ impl<R: BufRead> Splitter<R> {
         let line = self.line();
         piece.clear();
         let (Some(last), other_last) = (delimiter.last().copied(), other.and_then(<[u8]>::last).copied()) else {
-            return self.rest(piece).map(|()| Ended::ByEnd);
+            return self.rest(piece).map(|()| Ended::InputEnd);
         };
         loop {
             let buffer = fill(&mut self.input, line)?;
             if buffer.is_empty() {
                 self.count(line, piece);
-                return Ok(Ended::ByEnd);
+                return Ok(Ended::InputEnd);
             }
             let found = memchr::memchr2(last, other_last.unwrap_or(last), buffer);
             let taken = found.map_or(buffer.len(), |at| at + 1);
@@ -72,8 +72,8 @@ impl<R: BufRead> Splitter<R> {
             self.input.consume(taken.min(room));
             let ended = match other {
                 _ if found.is_none() || !is_whole => None,
-                _ if piece.ends_with(delimiter) => Some((Ended::ByDelimiter, delimiter.len())),
-                Some(other) if piece.ends_with(other) => Some((Ended::ByOther, other.len())),
+                _ if piece.ends_with(delimiter) => Some((Ended::Delimiter, delimiter.len())),
+                Some(other) if piece.ends_with(other) => Some((Ended::Other, other.len())),
                 _ => None,
             };
             if let Some((ended, length)) = ended {
@@ -147,7 +147,7 @@ mod tests {
         loop {
             let line = splitter.line();
             let ended = splitter.piece(delimiter, None, &mut piece)?;
-            if ended == Ended::ByEnd && piece.is_empty() {
+            if ended == Ended::InputEnd && piece.is_empty() {
                 return Ok(pieces);
             }
             pieces.push((line, piece.clone(), ended));
@@ -180,12 +180,15 @@ mod tests {
     fn the_first_of_two() {
         let mut splitter = Splitter::new(&b"a\nb::c\nd"[..], 100);
         let mut piece = Vec::new();
-        assert_eq!((splitter.piece(b"::", Some(b"\n"), &mut piece).unwrap(), piece.as_slice()), (Ended::ByOther, &b"a"[..]));
+        assert_eq!((splitter.piece(b"::", Some(b"\n"), &mut piece).unwrap(), piece.as_slice()), (Ended::Other, &b"a"[..]));
         assert_eq!(
             (splitter.line(), splitter.piece(b"::", Some(b"\n"), &mut piece).unwrap(), piece.as_slice()),
-            (2, Ended::ByDelimiter, &b"b"[..])
+            (2, Ended::Delimiter, &b"b"[..])
         );
-        assert_eq!((splitter.line(), splitter.piece(b"::", None, &mut piece).unwrap(), piece.as_slice()), (2, Ended::ByEnd, &b"c\nd"[..]));
+        assert_eq!(
+            (splitter.line(), splitter.piece(b"::", None, &mut piece).unwrap(), piece.as_slice()),
+            (2, Ended::InputEnd, &b"c\nd"[..])
+        );
         assert_eq!(splitter.line(), 3);
     }
 
@@ -212,7 +215,7 @@ mod tests {
                 prop_assert_eq!(usize::try_from(*line).unwrap(), memchr::memchr_iter(b'\n', &whole).count() + 1);
                 prop_assert!(memchr::memmem::find(piece, delimiter.as_bytes()).is_none());
                 whole.extend_from_slice(piece);
-                if *ended == Ended::ByDelimiter {
+                if *ended == Ended::Delimiter {
                     whole.extend_from_slice(delimiter.as_bytes());
                 }
             }
