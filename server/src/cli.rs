@@ -11,7 +11,7 @@
 //! | 6 | there is a difference, or something is not healthy |
 //! | 130 | Ctrl-C |
 //!
-//! Results go to standard output, words to standard error. A verb gets a [`Session`](session::Session): the server, the output, the runtime.
+//! Results go to standard output, words to standard error. A verb gets a `Session`: the server, the output, the runtime.
 
 mod bench;
 mod cluster;

@@ -17,7 +17,7 @@
 //! | [`produce`], [`consume`], [`workers`] | those who send, fetch and read back |
 //! | [`run`](mod@run) | a topic, a run on it, and the end of both |
 //! | [`integrity`] | whether what was acknowledged can be read |
-//! | [`tally`], [`meter`], [`outcome`], [`file`] | what is counted, and how it is told |
+//! | [`tally`], [`meter`], [`outcome`], [`file`](mod@file) | what is counted, and how it is told |
 
 mod arguments;
 mod connection;

@@ -6,8 +6,8 @@
 //! | [`template`] | `-f '%k\t%v\n'` |
 //! | [`object`] | a record as a JSON object on one line, both ways |
 //! | [`screen`] | what is safe to show on a terminal |
-//! | [`print`] | records out: by a template, as JSON, YAML, rows |
-//! | [`split`], [`scan`], [`array`], [`row`] | input cut into pieces: lines, by a template, a JSON array, CSV |
+//! | [`print`](mod@print) | records out: by a template, as JSON, YAML, rows |
+//! | [`split`], [`scan`], [`array`](mod@array), [`row`] | input cut into pieces: lines, by a template, a JSON array, CSV |
 //! | [`input`] | records in: which form, and what is added to each |
 //! | [`feed`] | input read on a thread of its own, ahead by a bounded amount |
 //! | [`progress`] | how far a long job has come, on a terminal |
