@@ -47,7 +47,7 @@ verify: setup-test ## Everything a reviewer checks, read-only: format, lints, te
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(RELEASE) --workspace --all-targets -- -D warnings
 	$(MAKE) --no-print-directory test
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(RELEASE) --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(RELEASE) --workspace --no-deps --document-private-items
 	$(CARGO) deny --log-level error check licenses bans sources
 
 fix: setup ## Rewrite what can be rewritten: format, lints, openapi.json, the guide's tables
