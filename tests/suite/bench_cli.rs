@@ -244,6 +244,44 @@ fn the_node_goes_away() {
     }
 }
 
+/// A promise: at a rate, a node that stands still until the end is in the latencies: what should have been sent meanwhile has waited, too.
+#[test]
+fn a_stall_is_in_the_latencies() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Process::start(data.path()).unwrap();
+    let signal = |signal| {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(node.id().try_into().unwrap()).unwrap(), signal).unwrap();
+    };
+    let mut command = std::process::Command::new(binary().unwrap());
+    let words = "bench produce --rate 500 --records-per-request 1 --connections 4 --warmup 0s --duration 2s -o json";
+    command.args(words.split_whitespace()).args(["--server", &node.url()]);
+    let begun = Instant::now();
+    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while !has_records(&node) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it produces nothing");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal(rustix::process::Signal::STOP);
+    // Well after the end of the run.
+    std::thread::sleep(Duration::from_millis(2500));
+    signal(rustix::process::Signal::CONT);
+    let output = child.wait_with_output().unwrap();
+    let result = json(&String::from_utf8(output.stdout).unwrap());
+    let (latency, unsent) = (&result["produce"]["latency_us"], result["unsent_requests"].as_u64().unwrap());
+    assert!(latency["p95"].as_f64() > Some(500_000.0) && unsent > 100, "{unsent}: {latency}");
+}
+
+/// A promise: a run with a low rate lasts as long as it was told to.
+#[test]
+fn a_low_rate_ends_in_time() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Process::start(data.path()).unwrap();
+    let begun = Instant::now();
+    let result = good(&node, "produce --rate 1 --records-per-request 100 --duration 300ms --warmup 0s");
+    assert!(begun.elapsed() < Duration::from_secs(30), "the second request would be due after 100 s");
+    assert_eq!(result["produce"]["requests"], 1);
+}
+
 fn has_records(node: &Process) -> bool {
     let bytes = |topic: &String| {
         let described = tidegate_tests::http::get(node.address(), &format!("/v1/topics/{topic}")).unwrap().json();

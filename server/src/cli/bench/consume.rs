@@ -65,6 +65,8 @@ pub(crate) struct Consumed {
     pub(crate) ended_early: Option<Error>,
     /// Records that were there and have not been seen in time.
     pub(crate) unseen: u64,
+    /// At a rate: requests that were due and never sent.
+    pub(crate) unsent: Option<u64>,
 }
 
 impl Consuming {
@@ -97,8 +99,14 @@ impl Consuming {
         }
         workers::join(tasks, &this.schedule).await?;
         let this = Arc::into_inner(this).ok_or_else(|| Failure::Local("a reader did not end".to_owned()))?;
-        let State { tally, ended_early, unseen } = this.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(Consumed { tally, ended_early, unseen })
+        let State { mut tally, ended_early, unseen } = this.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        // Who watches stamped records sends at no times of their own.
+        let unsent = if matches!(this.way, Way::Around) { this.schedule.unsent(now) } else { None };
+        if let Some(unsent) = unsent {
+            tally.unsent(unsent, now, 1);
+        }
+        Ok(Consumed { tally, ended_early, unseen, unsent: unsent.map(|unsent| unsent.requests) })
     }
 
     async fn read(&self, mut connection: Connection, partition: usize) {

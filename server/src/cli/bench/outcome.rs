@@ -144,7 +144,7 @@ impl Outcome {
             }
         }
         if let Some(unsent) = self.unsent_requests.filter(|unsent| *unsent > 0) {
-            text.push_str(&format!("{:<12}{unsent} requests were due and never sent: every connection was waiting\n", "behind"));
+            text.push_str(&format!("{:<12}{unsent} requests were due and never sent, since every connection was waiting; their latencies count up to the end\n", "behind"));
         }
         if let Some(unseen) = self.unseen_records.filter(|unseen| *unseen > 0) {
             text.push_str(&format!("{:<12}{unseen} acknowledged records were not seen in time\n", "unseen"));

@@ -62,6 +62,16 @@ struct State {
     ended_early: Option<Error>,
 }
 
+impl State {
+    /// At a rate a failure is no short cut: what was due has had no answer until now.
+    fn failed(&mut self, error: &Error, due: Instant, is_open_loop: bool) {
+        self.tally.error(error);
+        if is_open_loop {
+            self.tally.waited(due, Instant::now(), 1);
+        }
+    }
+}
+
 /// What came of a run.
 #[derive(Debug)]
 pub(crate) struct Produced {
@@ -69,6 +79,8 @@ pub(crate) struct Produced {
     pub(crate) digests: Digests,
     /// Why it did not go on to its end.
     pub(crate) ended_early: Option<Error>,
+    /// At a rate: requests that were due and never sent.
+    pub(crate) unsent: Option<u64>,
 }
 
 impl Producing {
@@ -119,8 +131,14 @@ impl Producing {
         workers::join(tasks, &this.schedule).await?;
         // Nobody is left who could hold it.
         let this = Arc::into_inner(this).ok_or_else(|| Failure::Local("a sender did not end".to_owned()))?;
-        let State { tally, digests, ended_early } = this.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(Produced { tally, digests, ended_early })
+        let State { mut tally, digests, ended_early } = this.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let unsent = this.schedule.unsent(now);
+        if let Some(unsent) = unsent {
+            tally.unsent(unsent, now, 1);
+        }
+        let unsent = unsent.map(|unsent| unsent.requests);
+        Ok(Produced { tally, digests, ended_early, unsent })
     }
 
     async fn send_all(&self, mut sender: Connection) {
@@ -130,14 +148,14 @@ impl Producing {
             match self.send(&mut sender, n, partition, due).await {
                 Ok(()) => {}
                 Err(error) if may_pass(&error) => {
-                    self.lock().tally.error(&error);
+                    self.lock().failed(&error, due, self.schedule.is_open_loop());
                     if matches!(error, Error::Problem(_)) {
                         tokio::time::sleep(BACKOFF).await;
                     }
                 }
                 Err(error) => {
                     let mut state = self.lock();
-                    state.tally.error(&error);
+                    state.failed(&error, due, self.schedule.is_open_loop());
                     state.ended_early.get_or_insert(error);
                     self.schedule.end();
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// A line that goes away when dropped.
 #[derive(Debug)]
@@ -16,8 +16,8 @@ impl Progress {
     pub(crate) fn new(is_quiet: bool) -> Arc<Self> {
         let target = if is_quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {human_pos} records, {per_sec}, {elapsed}") {
-            bar.set_style(style);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {human_pos} records, {rate}/s, {elapsed}") {
+            bar.set_style(style.with_key("rate", rate));
         }
         Arc::new(Self { bar })
     }
@@ -33,6 +33,14 @@ impl Progress {
     pub(crate) fn add(&self, records: u64) {
         self.bar.inc(records);
     }
+}
+
+/// In whole records.
+fn rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure for people, not negative")]
+    let rate = state.per_sec() as u64;
+    // Nobody can help it if the line cannot be written.
+    let _ = write!(out, "{}", HumanCount(rate));
 }
 
 impl Drop for Progress {

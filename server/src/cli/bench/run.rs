@@ -248,10 +248,10 @@ impl Bench<'_> {
         let schedule = self.schedule(None, Some(self.load.duration.unwrap_or(Duration::from_secs(5))))?;
         let consuming = self.consuming(starts, Way::Around, &schedule)?;
         let meter = Meter::start();
-        let Consumed { tally, ended_early, .. } = consuming.run(self.senders()).await?;
+        let Consumed { tally, ended_early, unsent, .. } = consuming.run(self.senders()).await?;
         Ok(Shown {
             consume: Some(tally),
-            unsent_requests: self.load.rate.map(|_| schedule.unsent(Instant::now())),
+            unsent_requests: unsent,
             acknowledged,
             integrity: Some(integrity),
             ended_early,
@@ -300,7 +300,12 @@ impl Bench<'_> {
         };
         let (produced, consumed) = tokio::try_join!(sending, consuming.run(readers))?;
         let mut shown = shown_of(produced, &schedule);
-        shown.end_to_end = Some(consumed.tally);
+        let mut seen = consumed.tally;
+        let now = Instant::now();
+        if let Some(unsent) = schedule.unsent(now) {
+            seen.unsent(unsent, now, u64::from(self.load.records_per_request()));
+        }
+        shown.end_to_end = Some(seen);
         shown.unseen_records = Some(consumed.unseen);
         shown.ended_early = shown.ended_early.or(consumed.ended_early);
         shown.used = meter.used();
@@ -378,12 +383,12 @@ impl Bench<'_> {
 }
 
 fn shown_of(produced: Produced, schedule: &Schedule) -> Shown {
-    let Produced { tally, digests, ended_early } = produced;
+    let Produced { tally, digests, ended_early, unsent } = produced;
     Shown {
         produce: Some(tally),
         acknowledged: digests,
         ended_early,
-        unsent_requests: schedule.is_open_loop().then(|| schedule.unsent(Instant::now())),
+        unsent_requests: unsent,
         is_interrupted: schedule.is_interrupted(),
         ..Shown::default()
     }

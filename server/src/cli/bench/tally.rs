@@ -7,8 +7,13 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tidegate_client::Error;
 
+use super::schedule::Unsent;
+
 /// Latencies are told apart up to here; longer ones count as this long.
 const LATENCY_MAX: Duration = Duration::from_secs(600);
+
+/// Requests that were never sent are told apart in so many groups: enough for three digits.
+const UNSENT_GROUPS: u64 = 100_000;
 
 /// Counts of one kind of request.
 #[derive(Debug)]
@@ -72,6 +77,21 @@ impl Tally {
         self.requests += 1;
         self.records += records;
         self.bytes += bytes;
+    }
+
+    /// Requests that were due at `due` and had no answer when it was `now`: their latencies are at least that.
+    pub(crate) fn waited(&mut self, due: Instant, now: Instant, requests: u64) {
+        if due >= self.counts_from {
+            let latency = u64::try_from(now.saturating_duration_since(due).as_nanos()).unwrap_or(u64::MAX);
+            self.latencies.saturating_record_n(latency, requests);
+        }
+    }
+
+    /// All that was due and never sent; each stands for so many latencies.
+    pub(crate) fn unsent(&mut self, unsent: Unsent, now: Instant, latencies: u64) {
+        for (due, requests) in unsent.groups(UNSENT_GROUPS) {
+            self.waited(due, now, requests.saturating_mul(latencies));
+        }
     }
 
     /// A latency alone.
