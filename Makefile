@@ -12,6 +12,8 @@ export TIDEGATE_NODEJS ?= $(CURDIR)/.node
 # RocksDB is built with, it would be built again.
 CARGO := cargo
 RELEASE := --release --locked
+# Always the same two packages, so that their libraries have the same features and are built once for all commands.
+SAME := $(RELEASE) -p tidegate-server -p tidegate-tests
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 help: ## List the commands
@@ -27,15 +29,15 @@ setup-test:
 	@.ci/setup python node
 
 run: setup ## Start a node on 127.0.0.1:8080, its data in ./tidegate-data (ARGS="--listen 127.0.0.1:9000" and the like)
-	@$(CARGO) build $(RELEASE) -p tidegate-server --bin tidegate
+	@$(CARGO) build $(SAME) --bin tidegate
 	@exec $(BIN)/tidegate serve $(ARGS)
 
 demo: setup ## Replay real flights through a node and check that they come out the same (DATA=path/to/flights.csv.zip for all 336,776)
-	@$(CARGO) build $(RELEASE) -p tidegate-server -p tidegate-tests --bins
+	@$(CARGO) build $(SAME) --bins
 	@exec $(BIN)/demo $(DATA)
 
 test: setup-test ## Run every test, the Python oracles and the generated clients included
-	$(CARGO) build $(RELEASE) --workspace --bins
+	$(CARGO) build $(SAME) --bins
 	$(CARGO) test $(RELEASE) --workspace
 
 test-fast: setup ## Run what needs no running node: two minutes at most
@@ -72,12 +74,12 @@ docs: setup ## Write the guide's tables anew from the code
 	UPDATE=1 $(CARGO) test $(RELEASE) -p tidegate-tests --test suite guide::tables
 
 crash: setup ## Kill a node again and again under load, and cut the disk off at every write
-	$(CARGO) build $(RELEASE) --workspace --bins
+	$(CARGO) build $(SAME) --bins
 	$(CARGO) test $(RELEASE) -p tidegate-storage -p tidegate-tests --lib crash
 	$(CARGO) test $(RELEASE) -p tidegate-tests --test suite crash::
 
 bench: setup ## Measure a node beside its limits, and write docs/BENCHMARKS.md (ARGS="--seconds 1 --only json-1"; TMPDIR=/dev/shm leaves the disk out)
-	@$(CARGO) build $(RELEASE) -p tidegate-server -p tidegate-tests --bins
+	@$(CARGO) build $(SAME) --bins
 	@exec $(BIN)/bench $(or $(ARGS),--write docs/BENCHMARKS.md)
 
 fuzz: ## Fuzz the batch decoder (SECONDS_EACH=60)

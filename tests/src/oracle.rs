@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use kafka_protocol::records::RecordBatchDecoder;
+use kafka_protocol::records::{Compression, RecordBatchDecoder, RecordSet};
 use serde::Deserialize;
 
 /// The five codecs by the names that the scripts use, in the order of their numbers.
@@ -139,7 +139,7 @@ pub fn decode_with_crate(directory: &Path) -> anyhow::Result<BTreeMap<String, Ve
         let mut data = Bytes::from(std::fs::read(&path)?);
         let mut records = Vec::new();
         while data.iter().any(|byte| *byte != 0) {
-            let batch = RecordBatchDecoder::decode(&mut data).with_context(|| name.clone())?;
+            let batch = decode_batch(&mut data).with_context(|| name.clone())?;
             let codec = CODECS[batch.compression as usize].to_owned();
             records.extend(batch.records.into_iter().map(|record| OracleRecord {
                 codec: codec.clone(),
@@ -155,6 +155,17 @@ pub fn decode_with_crate(directory: &Path) -> anyhow::Result<BTreeMap<String, Ve
         }
     }
     Ok(files)
+}
+
+/// The crate's own feature for zstd would build that library with the formats of its old versions, into the node as well.
+fn decode_batch(data: &mut Bytes) -> anyhow::Result<RecordSet> {
+    /// Where a batch's attributes end; their lowest three bits are its codec.
+    const ATTRIBUTES_END: usize = 22;
+    if data.get(ATTRIBUTES_END).is_some_and(|attributes| attributes & 7 == Compression::Zstd as u8) {
+        let unpack = |packed: &mut Bytes, _| Ok(Bytes::from(zstd::decode_all(packed.as_ref())?));
+        return RecordBatchDecoder::decode_with_custom_compression(data, Some(unpack));
+    }
+    RecordBatchDecoder::decode(data)
 }
 
 /// Every segment below `directory`: twenty digits and `.log` (RocksDB, beside the partitions, names its own files `.log` too).
