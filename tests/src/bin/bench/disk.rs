@@ -10,8 +10,8 @@ use super::load::{Measured, histogram, record};
 /// A new file is begun here, as a log begins a new segment.
 const FILE_BYTES: u64 = 1 << 30;
 
-/// Appends `in_flight` pieces of `bytes` with one write, syncs them with one `fdatasync`, which answers all of them; and so on for `duration`.
-pub(crate) fn append(folder: &Path, bytes: usize, in_flight: usize, duration: Duration) -> anyhow::Result<Measured> {
+/// Appends `in_flight` pieces of `bytes` with one write, syncs them with one `fdatasync` if `is_synced`, which answers all of them; and so on for `duration`.
+pub(crate) fn append(folder: &Path, bytes: usize, in_flight: usize, is_synced: bool, duration: Duration) -> anyhow::Result<Measured> {
     let group: Vec<u8> = (0..bytes * in_flight).map(|n| u8::try_from(n * 31 % 251).unwrap_or_default()).collect();
     let mut latencies = histogram()?;
     let (start, mut files) = (Instant::now(), vec![File::create(folder.join("plain-0"))?]);
@@ -23,7 +23,9 @@ pub(crate) fn append(folder: &Path, bytes: usize, in_flight: usize, duration: Du
         }
         if let Some(file) = files.last_mut() {
             file.write_all(&group)?;
-            file.sync_data()?;
+            if is_synced {
+                file.sync_data()?;
+            }
         }
         written += group.len() as u64;
         let now = Instant::now();

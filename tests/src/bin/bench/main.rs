@@ -107,7 +107,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         drop(writeln!(std::io::stderr(), "measuring {id}"));
         let prepared = workload::prepare(id).await.context(id)?;
         report.absent.extend(prepared.absent);
-        report.rows.push(prepared.row.measure(arguments.rounds, duration).await.context(id)?);
+        if let Some(row) = prepared.row {
+            report.rows.push(row.measure(arguments.rounds, duration).await.context(id)?);
+        }
     }
     if arguments.only.is_empty() {
         report.other = waiting::measure(duration).await?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::contender::Cell;
 use super::machine::Machine;
-use super::row::Outcome;
+use super::row::{Goal, Outcome, cpu_per_gigabyte};
 use super::waiting::Other;
 
 const BEGIN: &str = "<!-- make bench: begin -->";
@@ -45,7 +45,10 @@ impl Report {
                 let Cell { records_per_second, megabytes_per_second, p50_us, p99_us, server_cpu, .. } = result.median;
                 let rates = result.rounds.iter().map(|cell| cell.records_per_second);
                 let (least, most) = rates.fold((f64::MAX, 0.0_f64), |(least, most), rate| (least.min(rate), most.max(rate)));
-                let cpu = server_cpu.map(|share| format!("{:.0} %", share * 100.0)).unwrap_or_default();
+                let mut cpu = server_cpu.map(|share| format!("{:.0} %", share * 100.0)).unwrap_or_default();
+                if matches!(row.goal, Goal::RangeRead { .. }) {
+                    write!(cpu, ", {:.3} s a GB", cpu_per_gigabyte(&result.median))?;
+                }
                 let (rate, least, most) = (thousands(records_per_second), thousands(least), thousands(most));
                 writeln!(
                     text,

@@ -16,6 +16,10 @@ pub(crate) enum Goal {
     Rate { least: f64 },
     /// Either of them.
     RateOrRatio { rate: f64, ratio: f64 },
+    /// So many 10⁶ bytes of values a second.
+    Bandwidth { least: f64 },
+    /// So much of the limit's rate, with at most so many times its CPU for each byte.
+    RangeRead { least: f64, cpu_times: f64 },
     /// A median latency of at most so many times the limit's, and one `fdatasync`.
     Latency { times: f64, fdatasync_us: f64 },
 }
@@ -77,6 +81,8 @@ impl Goal {
             Self::Ratio { least } => measured >= least,
             Self::Rate { least } => node.records_per_second >= least,
             Self::RateOrRatio { rate, ratio } => node.records_per_second >= rate || measured >= ratio,
+            Self::Bandwidth { least } => node.megabytes_per_second >= least,
+            Self::RangeRead { least, cpu_times } => measured >= least && cpu_per_gigabyte(node) <= cpu_times * cpu_per_gigabyte(limit),
             Self::Latency { times, fdatasync_us } => node.p50_us <= times * limit.p50_us + fdatasync_us,
         }
     }
@@ -87,12 +93,21 @@ impl Goal {
             Self::Ratio { least } => format!("ratio ≥ {least}"),
             Self::Rate { least } => format!("≥ {:.1} M records/s", least / 1e6),
             Self::RateOrRatio { rate, ratio } => format!("≥ {:.0} k records/s or ratio ≥ {ratio}", rate / 1e3),
+            Self::Bandwidth { least } => format!("≥ {least} MB/s"),
+            Self::RangeRead { least, cpu_times } => {
+                format!("ratio ≥ {least}, CPU ≤ {cpu_times} × the limit's {:.3} s a GB", cpu_per_gigabyte(limit))
+            }
             Self::Latency { times, fdatasync_us } => {
                 let most = times * limit.p50_us + fdatasync_us;
                 format!("p50 ≤ {times} × the limit's + one `fdatasync` = {most:.0} µs")
             }
         }
     }
+}
+
+/// Seconds of a server's CPU for 10⁹ bytes of values; none where there is no server.
+pub(crate) fn cpu_per_gigabyte(cell: &Cell) -> f64 {
+    cell.server_cpu.map_or(0.0, |share| share / (cell.megabytes_per_second / 1e3))
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {
@@ -126,6 +141,11 @@ mod tests {
         let either = |rate, ratio| Goal::RateOrRatio { rate, ratio };
         assert!(either(600.0, 0.9).is_met(&node, &limit, 0.6) && either(700.0, 0.5).is_met(&node, &limit, 0.6));
         assert!(!either(700.0, 0.9).is_met(&node, &limit, 0.6));
+        let bandwidth = |least| Goal::Bandwidth { least };
+        assert!(bandwidth(600.0).is_met(&node, &limit, 0.6) && !bandwidth(601.0).is_met(&node, &limit, 0.6));
+        let busy = |cell: Cell, share| Cell { server_cpu: Some(share), ..cell };
+        let read = |share| Goal::RangeRead { least: 0.6, cpu_times: 1.2 }.is_met(&busy(node, share), &busy(limit, 1.0), 0.6);
+        assert!(read(0.72) && !read(0.73));
     }
 
     /// A promise: one wild round does not move a row.

@@ -26,13 +26,24 @@ const KIB: usize = 1024;
 const BATCH_BYTES: usize = 100_000;
 
 /// Every workload, by the name that `--only` takes.
-pub(crate) const ALL: [&str; 8] =
-    ["json-1", "json-1-2p", "json-1-4p", "json-1-alone", "json-100", "batches-100k", "batches-small", "fetch-json"];
+pub(crate) const ALL: [&str; 10] = [
+    "json-1",
+    "json-1-2p",
+    "json-1-4p",
+    "json-1-alone",
+    "json-100",
+    "batches-100k",
+    "batches-small",
+    "batches-replicated",
+    "fetch-json",
+    "fetch-batches",
+];
 
 /// A row, with the processes and the directory that it needs for as long as it is measured.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) row: Row,
+    /// Nothing if who it is to be compared with is not here.
+    pub(crate) row: Option<Row>,
     pub(crate) absent: Vec<String>,
     _processes: Processes,
 }
@@ -67,20 +78,13 @@ impl Processes {
     }
 
     /// The node, and the plain loop that appends the same bytes.
-    fn node_and_loop(
-        &self,
-        requests: Vec<Vec<u8>>,
-        body_bytes: usize,
-        connections: usize,
-        records: usize,
-        record_bytes: usize,
-    ) -> Vec<Contender> {
+    fn node_and_loop(&self, batch: &Batch, connections: usize, is_synced: bool) -> Vec<Contender> {
+        let Batch { ref body, records, record_bytes } = *batch;
+        let requests = vec![post(&path(0, "batches"), batch::MEDIA_TYPE, body)];
         let node = Work::Requests { load: Self::load(self.node.address(), requests, connections), process: self.node.id() };
-        let plain = Work::Appends { folder: self.data.path().to_owned(), bytes: body_bytes, in_flight: connections };
-        vec![
-            Contender { name: "tidegate", work: node, records, record_bytes },
-            Contender { name: "plain append and `fdatasync`", work: plain, records, record_bytes },
-        ]
+        let plain = Work::Appends { folder: self.data.path().to_owned(), bytes: body.len(), in_flight: connections, is_synced };
+        let name = if is_synced { "plain append and `fdatasync`" } else { "plain append" };
+        vec![Contender { name: "tidegate", work: node, records, record_bytes }, Contender { name, work: plain, records, record_bytes }]
     }
 }
 
@@ -100,17 +104,31 @@ pub(crate) async fn prepare(id: &'static str) -> anyhow::Result<Prepared> {
             Row { id, title, goal: Goal::RateOrRatio { rate: 800e3, ratio: 0.3 }, contenders }
         }
         "batches-100k" => {
-            let title = "stored batches of 100 KB (98 records of 1 KiB), 16 connections, synced".to_owned();
-            batches(id, title, &processes, KIB, 16, Goal::Ratio { least: 0.9 })?
+            create_topic(processes.node.address(), "bench", 1)?;
+            let title = "stored batches of 100 KB (96 records of 1 KiB), 16 connections, synced".to_owned();
+            Row { id, title, goal: Goal::Ratio { least: 0.9 }, contenders: processes.node_and_loop(&Batch::of(KIB)?, 16, true) }
         }
         "batches-small" => {
+            create_topic(processes.node.address(), "bench", 1)?;
             let title = "stored batches of 100 KB of 100-byte records, 8 connections, synced".to_owned();
-            batches(id, title, &processes, 100, 8, Goal::Rate { least: 1e6 })?
+            Row { id, title, goal: Goal::Rate { least: 1e6 }, contenders: processes.node_and_loop(&Batch::of(100)?, 8, true) }
+        }
+        "batches-replicated" => {
+            create(processes.node.address(), r#"{"name":"bench","partitions":1,"config":{"durability":"replicated"}}"#)?;
+            let title = "stored batches of 100 KB (96 records of 1 KiB), 16 connections, `durability=replicated`: not synced".to_owned();
+            Row { id, title, goal: Goal::Bandwidth { least: 1500.0 }, contenders: processes.node_and_loop(&Batch::of(KIB)?, 16, false) }
         }
         "fetch-json" => fetch(id, &mut processes, &mut absent).await?,
+        "fetch-batches" => match fetch_batches(id, &mut processes).await? {
+            Some(row) => row,
+            None => {
+                let absent = vec![format!("{id}: nginx is not installed")];
+                return Ok(Prepared { row: None, absent, _processes: processes });
+            }
+        },
         other => anyhow::bail!("there is no workload {other}; there are {}", ALL.join(", ")),
     };
-    Ok(Prepared { row, absent, _processes: processes })
+    Ok(Prepared { row: Some(row), absent, _processes: processes })
 }
 
 async fn single(
@@ -125,7 +143,7 @@ async fn single(
     let requests: Vec<_> = (0..partitions).map(|partition| post(&path(partition, "records"), JSON, &body)).collect();
     let mut contenders = processes.node_and_bare(&requests, connections, 1, KIB);
     let goal = if connections == 1 {
-        let sync = disk::append(processes.data.path(), KIB, 1, Duration::from_millis(500))?;
+        let sync = disk::append(processes.data.path(), KIB, 1, true, Duration::from_millis(500))?;
         Goal::Latency { times: 3.0, fdatasync_us: sync.percentile(50.0).as_secs_f64() * 1e6 }
     } else {
         Goal::Ratio { least: 0.6 }
@@ -147,20 +165,47 @@ async fn single(
     Ok(Row { id, title, goal, contenders })
 }
 
-fn batches(
-    id: &'static str,
-    title: String,
-    processes: &Processes,
+/// A body of one stored batch.
+struct Batch {
+    body: Bytes,
+    records: usize,
     record_bytes: usize,
-    connections: usize,
-    goal: Goal,
-) -> anyhow::Result<Row> {
-    create_topic(processes.node.address(), "bench", 1)?;
-    let records = BATCH_BYTES / (record_bytes + 8);
-    let body = packed(records, record_bytes)?;
-    let requests = vec![post(&path(0, "batches"), batch::MEDIA_TYPE, &body)];
-    let contenders = processes.node_and_loop(requests, body.len(), connections, records, record_bytes);
-    Ok(Row { id, title, goal, contenders })
+}
+
+impl Batch {
+    /// As many records of `record_bytes` as make about [`BATCH_BYTES`].
+    fn of(record_bytes: usize) -> anyhow::Result<Self> {
+        let records = BATCH_BYTES / (record_bytes + 8);
+        Ok(Self { body: packed(records, record_bytes)?, records, record_bytes })
+    }
+}
+
+/// Ranges of 64 MiB of stored batches, from the page cache; nginx gives out the same bytes as a file.
+async fn fetch_batches(id: &'static str, processes: &mut Processes) -> anyhow::Result<Option<Row>> {
+    const RANGE_BYTES: usize = 64 << 20;
+    let address = processes.node.address();
+    create_topic(address, "bench", 1)?;
+    let batch = Batch::of(KIB)?;
+    for _ in 0..=RANGE_BYTES / batch.body.len() {
+        let answer = http::Request::new("POST", &path(0, "batches")).body(batch.body.to_vec());
+        let answer = answer.header("Content-Type", batch::MEDIA_TYPE).send(address)?;
+        ensure!(answer.status == 200, "filling: {}", answer.text());
+    }
+    let target = format!("{}?offset=0&max_bytes={RANGE_BYTES}", path(0, "batches"));
+    let range = http::get(address, &target)?.body;
+    let batches = range.len() / batch.body.len();
+    ensure!(batches > 0 && range.len() == batches * batch.body.len(), "a range of {} bytes is no whole batches", range.len());
+    let Some(peer) = Peer::nginx(&range).await? else { return Ok(None) };
+    let (records, record_bytes) = (batches * batch.records, batch.record_bytes);
+    let node = Work::Requests { load: Processes::load(address, vec![get(&target)], 1), process: processes.node.id() };
+    let nginx = Work::Requests { load: Processes::load(peer.address(), vec![get("/page")], 1), process: peer.id() };
+    processes.peers.push(peer);
+    let contenders = vec![
+        Contender { name: "tidegate", work: node, records, record_bytes },
+        Contender { name: "nginx with `sendfile`, the range as a file", work: nginx, records, record_bytes },
+    ];
+    let title = "range reads of 64 MiB of stored batches, 1 connection, from the page cache".to_owned();
+    Ok(Some(Row { id, title, goal: Goal::RangeRead { least: 0.95, cpu_times: 1.2 }, contenders }))
 }
 
 /// 900 records of 1 KiB a page, from everywhere in a log of 200 pages, which the page cache holds.
@@ -224,8 +269,12 @@ fn packed(records: usize, bytes: usize) -> anyhow::Result<Bytes> {
 
 /// Makes a topic.
 pub(crate) fn create_topic(address: SocketAddr, name: &str, partitions: usize) -> anyhow::Result<()> {
-    let answer = http::Request::json("/v1/topics", format!(r#"{{"name":"{name}","partitions":{partitions}}}"#)).send(address)?;
-    ensure!(answer.status == 201, "creating {name}: {}", answer.text());
+    create(address, &format!(r#"{{"name":"{name}","partitions":{partitions}}}"#))
+}
+
+fn create(address: SocketAddr, topic: &str) -> anyhow::Result<()> {
+    let answer = http::Request::json("/v1/topics", topic.to_owned()).send(address)?;
+    ensure!(answer.status == 201, "creating {topic}: {}", answer.text());
     Ok(())
 }
 
