@@ -212,7 +212,7 @@ impl Answer {
         text.and_then(|text| text.parse().ok()).ok_or_else(|| self.unexpected(&format!("its header '{name}' is missing or unreadable")))
     }
 
-    fn unexpected(&self, reason: &str) -> Error {
+    pub(crate) fn unexpected(&self, reason: &str) -> Error {
         Error::Answer { call: self.call.clone(), reason: reason.to_owned() }
     }
 }

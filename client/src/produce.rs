@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
+use tidegate_types::{Offset, StoredBatches};
 
 use crate::batch::MEDIA_TYPE;
 use crate::client::{Answer, Call, Client};
@@ -87,6 +88,58 @@ pub struct AppendedBatches {
     pub durability: String,
 }
 
+impl AppendedBatches {
+    /// Reads an answer to `records` records (if their number is known), and believes it only as far as it can be true: an answer that makes no sense
+    /// is no acknowledgement.
+    pub(crate) fn read(answer: &Answer, acks: Acks, records: Option<u64>) -> Result<Self, Error> {
+        let appended: Self = answer.json()?;
+        match appended.contradiction(acks, records) {
+            None => Ok(appended),
+            Some(reason) => Err(answer.unexpected(&reason)),
+        }
+    }
+
+    fn contradiction(&self, acks: Acks, records: Option<u64>) -> Option<String> {
+        let is_beyond = |offset: Option<u64>| offset.is_some_and(|offset| Offset::new(offset).is_none());
+        if is_beyond(self.base_offset) || is_beyond(self.last_offset) {
+            return Some("an offset beyond 2^53 - 1".to_owned());
+        }
+        match (self.base_offset, self.last_offset) {
+            (Some(base), Some(last)) => {
+                let written = last.checked_sub(base).map(|distance| distance + 1);
+                let is_right = written.is_some() && (records.is_none() || written == records);
+                let sent = records.map_or_else(|| "some".to_owned(), |records| records.to_string());
+                (!is_right).then(|| format!("offsets {base} to {last} for {sent} records"))
+            }
+            (None, None) if acks == Acks::None => None,
+            _ => Some("it says not where the records are".to_owned()),
+        }
+    }
+}
+
+impl Produced {
+    fn read(answer: &Answer, acks: Acks, records: usize) -> Result<Self, Error> {
+        let produced: Self = answer.json()?;
+        if produced.results.iter().any(|position| Offset::new(position.offset).is_none()) {
+            return Err(answer.unexpected("an offset beyond 2^53 - 1"));
+        }
+        let (told, is_told_nothing) = (produced.results.len(), acks == Acks::None && produced.results.is_empty());
+        if told != records && !is_told_nothing {
+            return Err(answer.unexpected(&format!("it tells of {told} records, not {records}")));
+        }
+        Ok(produced)
+    }
+}
+
+/// How many records the batches say they hold; `None` if they are no batches, which is the server's to find.
+fn record_count(batches: &Bytes) -> Option<u64> {
+    let mut count = 0_u64;
+    for batch in StoredBatches::new(batches.clone()) {
+        count = count.checked_add(u64::try_from(batch.ok()?.header.record_count).ok()?)?;
+    }
+    Some(count)
+}
+
 /// Up to where a stream of lines was written, in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastOffset {
@@ -166,7 +219,7 @@ impl Client {
     /// else as any call. After an error whose [`Error::side_effects`] are possible, sending again may write twice.
     pub async fn produce(&self, topic: &str, records: &[NewRecord], options: &ProduceOptions) -> Result<Produced, Error> {
         let call = Call::new(Method::POST, ["topics", topic, "records"]).json(&Envelope { records })?;
-        self.send(&options.on(call)).await?.json()
+        Produced::read(&self.send(&options.on(call)).await?, options.acks, records.len())
     }
 
     /// As [`Client::produce`], to one partition.
@@ -182,7 +235,7 @@ impl Client {
     ) -> Result<Produced, Error> {
         let path = ["topics", topic, "partitions", &partition.to_string(), "records"];
         let call = Call::new(Method::POST, path).json(&Envelope { records })?;
-        self.send(&options.on(call)).await?.json()
+        Produced::read(&self.send(&options.on(call)).await?, options.acks, records.len())
     }
 
     /// Produces a stream of records, which the server writes in parts as they come.
@@ -197,7 +250,8 @@ impl Client {
     /// Appends stored batches, back to back as [`crate::batch::encode`] makes them, to one partition: all or none.
     ///
     /// # Errors
-    /// A problem `corrupt-batch`, `record-rejected` or `record-too-large` (nothing was written); else as [`Client::produce_to`].
+    /// A problem `corrupt-batch`, `record-rejected` or `record-too-large` (nothing was written); [`Error::Answer`] if the offsets in the answer cannot be those
+    /// of the records sent; else as [`Client::produce_to`].
     pub async fn produce_batches(
         &self,
         topic: &str,
@@ -205,9 +259,9 @@ impl Client {
         batches: Bytes,
         options: &ProduceOptions,
     ) -> Result<AppendedBatches, Error> {
+        let records = record_count(&batches);
         let call = Call::new(Method::POST, ["topics", topic, "partitions", &partition.to_string(), "batches"]).body(MEDIA_TYPE, batches);
-        let answer: Answer = self.send(&options.on(call)).await?;
-        answer.json()
+        AppendedBatches::read(&self.send(&options.on(call)).await?, options.acks, records)
     }
 }
 
@@ -216,6 +270,32 @@ mod tests {
     use super::*;
     use crate::record::Value;
     use serde_json::value::RawValue;
+
+    /// A promise: an acknowledgement that cannot be true of what was sent is none, whatever the server's status says.
+    #[test]
+    fn acknowledgements_make_sense() {
+        let is_believed = |base_offset, last_offset, acks, records| {
+            AppendedBatches { base_offset, last_offset, durability: "fsync".to_owned() }.contradiction(acks, records).is_none()
+        };
+        let largest = Offset::MAX.get();
+        for (base, last, acks, records, wanted) in [
+            (Some(7), Some(7), Acks::All, Some(1), true),
+            (Some(7), Some(9), Acks::Leader, Some(3), true),
+            (Some(7), Some(9), Acks::All, None, true),
+            (Some(largest), Some(largest), Acks::All, Some(1), true),
+            (None, None, Acks::None, Some(3), true),
+            (None, None, Acks::All, Some(3), false),
+            (None, None, Acks::Leader, None, false),
+            (Some(7), None, Acks::All, Some(1), false),
+            (None, Some(7), Acks::None, Some(1), false),
+            (Some(7), Some(9), Acks::All, Some(2), false),
+            (Some(9), Some(7), Acks::All, None, false),
+            (Some(largest), Some(largest + 1), Acks::All, Some(2), false),
+            (Some(u64::MAX), Some(u64::MAX), Acks::None, Some(1), false),
+        ] {
+            assert_eq!(is_believed(base, last, acks, records), wanted, "{base:?} to {last:?} for {records:?} with {acks:?}");
+        }
+    }
 
     /// A promise: one record is one line with its value's exact bytes; a value that cannot be on one line is refused and leaves nothing behind.
     #[test]

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate_client::{Client, NewRecord};
+use tidegate_client::{Client, NewRecord, ProducerError};
+use tidegate_types::SideEffects;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -250,4 +251,86 @@ async fn dropping_a_consumer_ends_its_requests() {
     drop(consumer);
     tokio::time::timeout(Duration::from_secs(20), ended.notified()).await.expect("the request was ended");
     serving.abort();
+}
+
+/// A node whose answers to writes come from `answer`, one after the other; its topic is there.
+async fn writer(answer: impl Fn(usize) -> Option<(u16, Value)> + Send + Sync + 'static) -> (Fake, Arc<Mutex<usize>>) {
+    let writes = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&writes);
+    let fake = Fake::start(Arc::new(move |line: &str, _: &[u8]| {
+        if !is_write(line) {
+            return Some((200, if line.contains("cluster") { cluster(&[]) } else { topic(1) }));
+        }
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        answer(*count)
+    }))
+    .await;
+    (fake, writes)
+}
+
+/// A promise: a producer that must not write twice sends again what was certainly not written, and never what may have been.
+#[tokio::test]
+async fn what_is_in_doubt_is_not_sent_again() {
+    let busy = || Some((503, json!({"code": "overloaded", "status": 503, "retryable": true, "side_effects": "none"})));
+    let slow = || Some((503, json!({"code": "write-timeout", "status": 503, "retryable": true, "side_effects": "possible"})));
+    let many = || Some((429, json!({"code": "overloaded", "status": 429, "retryable": true, "side_effects": "none"})));
+    let script = move |write| match write {
+        1 | 2 => busy(),
+        3 => many(),
+        4 => written(),
+        5 => slow(),
+        6 => None,
+        7 => Some((502, json!("a gateway's"))),
+        _ => written(),
+    };
+    let (fake, writes) = writer(script).await;
+    let producer = client_of(&fake)
+        .producer()
+        .retry_backoff(Duration::from_millis(1))
+        .max_in_flight(1)
+        .resend_in_doubt(false)
+        .stop_at_failure(true)
+        .build()
+        .unwrap();
+    let send = async || producer.send("t", NewRecord::text("x")).await.unwrap().await;
+    assert_eq!(send().await.unwrap().offset, 7);
+    assert_eq!(*writes.lock().unwrap(), 4);
+    for write in 5..8 {
+        let error = send().await.unwrap_err();
+        assert_eq!(error.side_effects(), SideEffects::Possible, "{error}");
+        assert_eq!(*writes.lock().unwrap(), write, "sent once");
+        let refused = producer.send("t", NewRecord::text("x")).await.unwrap_err();
+        assert!(matches!(refused, ProducerError::Stopped { side_effects: SideEffects::None, .. }), "{refused}");
+        producer.resume("t", 0);
+    }
+    assert_eq!(send().await.unwrap().offset, 7);
+}
+
+/// A promise: an acknowledgement that makes no sense is an error that leaves the outcome open, and never a crash or a success.
+#[tokio::test]
+async fn senseless_acknowledgements_are_errors() {
+    let answers = [
+        json!({"base_offset": u64::MAX, "durability": "fsync"}),
+        json!({"base_offset": u64::MAX, "last_offset": u64::MAX, "durability": "fsync"}),
+        json!({"durability": "fsync"}),
+        json!({"base_offset": 3, "last_offset": 4, "durability": "fsync"}),
+        json!({"base_offset": 4, "last_offset": 3, "durability": "fsync"}),
+        json!({"base_offset": -1, "last_offset": -1, "durability": "fsync"}),
+        json!([]),
+    ];
+    let count = answers.len();
+    let (fake, _) = writer(move |write| Some((200, answers[(write - 1) % count].clone()))).await;
+    let client = client_of(&fake);
+    let producer = client.producer().build().unwrap();
+    let batch = tidegate_client::batch::encode(&[NewRecord::text("x").timestamp(1)], tidegate_types::Codec::None).unwrap();
+    for _ in 0..count {
+        let error = producer.send("t", NewRecord::text("x")).await.unwrap().await.unwrap_err();
+        assert!(matches!(error.cause(), Some(tidegate_client::Error::Answer { .. })), "{error}");
+        assert_eq!(error.side_effects(), SideEffects::Possible);
+    }
+    for _ in 0..count {
+        let error = client.produce_batches("t", 0, batch.clone(), &tidegate_client::ProduceOptions::default()).await.unwrap_err();
+        assert!(matches!(error, tidegate_client::Error::Answer { .. }), "{error}");
+    }
 }

@@ -166,6 +166,9 @@ impl Accumulator {
     ) -> Result<Appended, ProducerError> {
         let limit = self.config.batch_bytes.min(max_batch_bytes);
         let lane = &mut self.lanes[id.0];
+        if lane.is_stopped() {
+            return Err(lane.refusal(SideEffects::None));
+        }
         let is_full = lane.open.as_ref().is_some_and(|open| batch_bytes(open.bytes + bytes) > limit);
         if is_full && let Some(batch) = lane.seal(|| take_id(&mut self.next_id)) {
             self.unsettled.insert(batch.place(), Arc::clone(batch.claim.completion()));
@@ -223,13 +226,13 @@ impl Accumulator {
 
     fn expire(&mut self, id: LaneId, now: Duration) {
         while let Some(batch) = self.lanes[id.0].take_expired(now, &self.config, || take_id(&mut self.next_id)) {
-            self.give_up(batch);
+            self.give_up(id, batch);
         }
     }
 
-    fn give_up(&mut self, batch: Batch) {
+    fn give_up(&mut self, id: LaneId, batch: Batch) {
         let (side_effects, last) = (batch.claim.side_effects(), batch.last.clone());
-        self.settle(batch, Err(ProducerError::Expired { after: self.config.delivery_timeout, side_effects, last }));
+        self.settle_failed(id, batch, ProducerError::Expired { after: self.config.delivery_timeout, side_effects, last });
     }
 
     fn send_from(&mut self, id: LaneId, now: Duration, sendings: &mut Vec<Sending>) {
@@ -280,7 +283,7 @@ impl Accumulator {
                 self.cut(id, batch, half.as_slice(), None, error);
             }
             Outcome::Rejected(index, error) => self.reject(id, batch, index, error),
-            Outcome::Failed(error, side_effects) => self.fail(batch, error, side_effects),
+            Outcome::Failed(error, side_effects) => self.fail(id, batch, error, side_effects),
         }
         self.rearm(id);
         while self.metrics.requests_in_flight < REQUESTS_MAX
@@ -292,17 +295,34 @@ impl Accumulator {
     }
 
     fn retry(&mut self, now: Duration, id: LaneId, mut batch: Batch, error: Arc<Error>, side_effects: SideEffects, jitter: f64) {
-        if side_effects == SideEffects::Possible {
-            batch.claim.touch(SideEffects::Possible);
-        }
-        batch.last = Some(error);
         let lane = &mut self.lanes[id.0];
         lane.back_off(now, &self.config, jitter);
+        if side_effects == SideEffects::Possible {
+            batch.claim.touch(SideEffects::Possible);
+            if !self.config.resend_in_doubt {
+                self.fail(id, batch, error, SideEffects::Possible);
+                return;
+            }
+        }
+        batch.last = Some(error);
         if batch.created.saturating_add(self.config.delivery_timeout) <= now {
-            self.give_up(batch);
+            self.give_up(id, batch);
             return;
         }
         self.metrics.retries += 1;
+        self.put_back(id, batch);
+    }
+
+    /// Puts a batch that is not yet settled back to where it stands among those that wait; behind a failure where its partition stops it is not
+    /// sent again.
+    fn put_back(&mut self, id: LaneId, batch: Batch) {
+        let lane = &mut self.lanes[id.0];
+        if lane.is_behind_the_stop(&batch) {
+            let refusal = lane.refusal(batch.claim.side_effects());
+            self.settle(batch, Err(refusal));
+            return;
+        }
+        self.unsettled.insert(batch.place(), Arc::clone(batch.claim.completion()));
         lane.put_back(batch);
     }
 
@@ -311,7 +331,7 @@ impl Accumulator {
         batch.rejections = batch.rejections.saturating_add(1);
         let count = batch.claim.len();
         if index >= count || batch.rejections > REJECTIONS_MAX {
-            self.fail(batch, error, SideEffects::None);
+            self.fail(id, batch, error, SideEffects::None);
             return;
         }
         let places: Vec<u32> = [index, index + 1].into_iter().filter(|at| (1..count).contains(at)).collect();
@@ -323,7 +343,7 @@ impl Accumulator {
     fn cut(&mut self, id: LaneId, batch: Batch, places: &[u32], refused: Option<u32>, error: Arc<Error>) {
         self.unsettled.remove(&batch.place());
         if places.is_empty() {
-            self.fail(batch, error, SideEffects::None);
+            self.fail(id, batch, error, SideEffects::None);
             return;
         }
         match batch.cut(places) {
@@ -331,20 +351,39 @@ impl Accumulator {
                 self.metrics.splits += 1;
                 for piece in pieces {
                     if refused == Some(piece.claim.start()) {
-                        self.fail(piece, Arc::clone(&error), SideEffects::None);
+                        self.fail(id, piece, Arc::clone(&error), SideEffects::None);
                     } else {
-                        self.unsettled.insert(piece.place(), Arc::clone(piece.claim.completion()));
-                        self.lanes[id.0].put_back(piece);
+                        self.put_back(id, piece);
                     }
                 }
             }
-            Err((whole, reason)) => self.fail(*whole, Arc::new(Error::Input(reason)), SideEffects::None),
+            Err((whole, reason)) => self.fail(id, *whole, Arc::new(Error::Input(reason)), SideEffects::None),
         }
     }
 
-    fn fail(&mut self, batch: Batch, error: Arc<Error>, side_effects: SideEffects) {
+    fn fail(&mut self, id: LaneId, batch: Batch, error: Arc<Error>, side_effects: SideEffects) {
         let side_effects = if batch.claim.side_effects() == SideEffects::Possible { SideEffects::Possible } else { side_effects };
-        self.settle(batch, Err(ProducerError::Failed { error, side_effects }));
+        self.settle_failed(id, batch, ProducerError::Failed { error, side_effects });
+    }
+
+    /// Settles a batch as failed and, if that is asked for, all that comes behind it in its partition as not sent.
+    fn settle_failed(&mut self, id: LaneId, batch: Batch, error: ProducerError) {
+        let place = batch.place();
+        self.settle(batch, Err(error));
+        if !self.config.stop_at_failure {
+            return;
+        }
+        for behind in self.lanes[id.0].stop(place, || take_id(&mut self.next_id)) {
+            let refusal = self.lanes[id.0].refusal(behind.claim.side_effects());
+            self.settle(behind, Err(refusal));
+        }
+    }
+
+    /// A partition that stopped at a failure takes records again.
+    pub(super) fn resume(&mut self, topic: &str, partition: u32) {
+        if let Some(id) = self.by_place.get(topic).and_then(|lanes| lanes.get(partition as usize).copied().flatten()) {
+            self.lanes[id.0].resume();
+        }
     }
 
     fn settle(&mut self, batch: Batch, outcome: Result<Option<u64>, ProducerError>) {

@@ -32,6 +32,18 @@ pub struct ProducerConfig {
     pub retry_backoff_max: Duration,
     /// Requests under way for one partition (5). With 1 the order of a partition's records is that of [`Producer::send`], whatever fails.
     pub max_in_flight: usize,
+    /// Whether a batch whose outcome is not known is sent again (`true`). It is unknown after an answer that was lost: a timeout, a connection
+    /// that broke, a gateway's error. Sent again, its records may be there twice. With `false` they never are: the batch fails at once with side
+    /// effects [`tidegate_types::SideEffects::Possible`], and its records are there once, or not. What was certainly not written (a refused
+    /// connection, `overloaded`, `not-leader` and whatever else the server says had no side effects) is still tried again until
+    /// `delivery_timeout`. Batches behind it go on, unless `stop_at_failure`.
+    pub resend_in_doubt: bool,
+    /// Whether a partition stops at its first record that fails, for whatever reason (`false`). What comes behind that record is then not sent:
+    /// it fails with [`super::ProducerError::Stopped`], and so does every later `send` to the partition, until [`Producer::resume`]; records before it
+    /// are still tried. Other partitions go on. With `max_in_flight` 1 the partition then holds exactly the records before the failed one, and it itself
+    /// if its side effects are possible: it can be sent again and the order holds. With more in flight those sent beside it may be there too;
+    /// their deliveries say so.
+    pub stop_at_failure: bool,
     /// How batches are packed (not at all).
     pub codec: Codec,
     /// When the server answers ([`Acks::All`]).
@@ -54,6 +66,8 @@ impl Default for ProducerConfig {
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
             max_in_flight: 5,
+            resend_in_doubt: true,
+            stop_at_failure: false,
             codec: Codec::None,
             acks: Acks::All,
             partitioner: Arc::new(KeyHash),
@@ -114,6 +128,8 @@ setters! {
     retry_backoff: Duration,
     retry_backoff_max: Duration,
     max_in_flight: usize,
+    resend_in_doubt: bool,
+    stop_at_failure: bool,
     codec: Codec,
     acks: Acks,
     metadata_max_age: Duration,

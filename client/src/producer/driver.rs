@@ -114,7 +114,8 @@ impl Shared {
         let path = ["topics", &topic, "partitions", &partition.to_string(), "batches"];
         let call = options.on(Call::new(Method::POST, path).body(MEDIA_TYPE, body)).within(timeout.max(Duration::from_millis(1)));
         let answer = self.client.send_to_leader(&topic, partition, &call).await;
-        let appended = answer.and_then(|answer| answer.json::<AppendedBatches>());
+        let records = Some(u64::from(batch.claim.len()));
+        let appended = answer.and_then(|answer| AppendedBatches::read(&answer, self.config.acks, records));
         if let Err(Error::Problem(problem)) = &appended
             && matches!(problem.known_code(), Some(ErrorCode::TopicNotFound | ErrorCode::PartitionNotFound))
         {

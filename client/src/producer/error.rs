@@ -50,6 +50,17 @@ pub enum ProducerError {
         /// Whether this request or one before may have written the record.
         side_effects: SideEffects,
     },
+    /// A record before it in its partition has failed, and the partition stops there ([`super::ProducerConfig::stop_at_failure`]) until
+    /// [`super::Producer::resume`].
+    #[error("partition {partition} of topic '{topic}' has stopped at a record that failed; this one comes after it")]
+    Stopped {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// Whether the record may have been written all the same: only if it was under way beside the one that failed.
+        side_effects: SideEffects,
+    },
     /// The producer was closed, or its runtime ended, before the record was settled.
     #[error("the producer is closed")]
     Closed {
@@ -62,7 +73,10 @@ impl ProducerError {
     /// Whether the record may be in the log.
     pub fn side_effects(&self) -> SideEffects {
         match self {
-            Self::Expired { side_effects, .. } | Self::Failed { side_effects, .. } | Self::Closed { side_effects } => *side_effects,
+            Self::Expired { side_effects, .. }
+            | Self::Failed { side_effects, .. }
+            | Self::Stopped { side_effects, .. }
+            | Self::Closed { side_effects } => *side_effects,
             Self::BufferFull(_) | Self::TooLarge { .. } | Self::Input(_) | Self::Unroutable { .. } => SideEffects::None,
         }
     }
@@ -72,7 +86,7 @@ impl ProducerError {
         match self {
             Self::BufferFull(_) | Self::Expired { .. } => true,
             Self::Unroutable { reason, .. } => reason.is_retryable(),
-            Self::TooLarge { .. } | Self::Input(_) | Self::Failed { .. } | Self::Closed { .. } => false,
+            Self::TooLarge { .. } | Self::Input(_) | Self::Failed { .. } | Self::Stopped { .. } | Self::Closed { .. } => false,
         }
     }
 
@@ -81,7 +95,7 @@ impl ProducerError {
         match self {
             Self::Unroutable { reason: error, .. } | Self::Failed { error, .. } => Some(error),
             Self::Expired { last, .. } => last.as_deref(),
-            Self::BufferFull(_) | Self::TooLarge { .. } | Self::Input(_) | Self::Closed { .. } => None,
+            Self::BufferFull(_) | Self::TooLarge { .. } | Self::Input(_) | Self::Stopped { .. } | Self::Closed { .. } => None,
         }
     }
 }

@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_types::SideEffects;
+
 use super::batch::{Batch, OpenBatch};
 use super::config::ProducerConfig;
+use super::error::ProducerError;
 use crate::backoff::backoff;
 
 /// A partition's place among all that the producer has records for.
@@ -21,6 +24,8 @@ pub(super) struct Lane {
     failures: u32,
     /// Nothing is sent before.
     retry_at: Option<Duration>,
+    /// The place of the first batch that failed, if the lane stops there: nothing behind it is sent.
+    stopped_at: Option<(u64, u32)>,
     /// Whether it waits until all lanes together have fewer requests under way.
     pub(super) is_starved: bool,
     /// When it is to be looked at, as the accumulator's timers have it.
@@ -37,6 +42,7 @@ impl Lane {
             in_flight: 0,
             failures: 0,
             retry_at: None,
+            stopped_at: None,
             is_starved: false,
             next_at: None,
         }
@@ -89,6 +95,33 @@ impl Lane {
     pub(super) fn put_back(&mut self, batch: Batch) {
         let at = self.queue.partition_point(|other| other.place() < batch.place());
         self.queue.insert(at, batch);
+    }
+
+    /// Stops behind the batch at `place`, which has failed; gives all that waits behind it.
+    pub(super) fn stop(&mut self, place: (u64, u32), next_id: impl FnOnce() -> u64) -> Vec<Batch> {
+        self.stopped_at = Some(self.stopped_at.map_or(place, |before| before.min(place)));
+        if let Some(open) = self.seal(next_id) {
+            self.queue.push_back(open);
+        }
+        let first = self.queue.partition_point(|batch| batch.place() < place);
+        self.queue.split_off(first).into()
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.stopped_at = None;
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped_at.is_some()
+    }
+
+    pub(super) fn is_behind_the_stop(&self, batch: &Batch) -> bool {
+        self.stopped_at.is_some_and(|place| place < batch.place())
+    }
+
+    /// What is said of a record that is not sent because the lane stopped.
+    pub(super) fn refusal(&self, side_effects: SideEffects) -> ProducerError {
+        ProducerError::Stopped { topic: Arc::clone(&self.topic), partition: self.partition, side_effects }
     }
 
     /// A request has failed for now. `jitter` is a random number in `[0, 1)`.

@@ -17,6 +17,9 @@
 //! - **At least once.** A batch is sent until it is acknowledged, fails for good, or `delivery_timeout` is over. An answer that was lost
 //!   (a timeout, a broken connection) may belong to a batch that was written: sent again, its records are there twice. A batch keeps its
 //!   records and its very bytes over all tries, so that idempotent producers, once servers know them, only add an id to its header.
+//! - **Or at most once**, with `resend_in_doubt(false)`: a batch whose outcome is not known fails instead, and says so. With
+//!   `stop_at_failure(true)` nothing behind a failed record of its partition is sent, so that the account is exact: what is in, what is not, what is in
+//!   doubt.
 //! - **Order.** With `max_in_flight = 1` the records of a partition stand in the order in which `send` took them (of a repeated batch, the first
 //!   copy does). With more requests under way a batch that fails is overtaken by those sent beside it, at most `max_in_flight - 1`; while
 //!   a partition waits for a retry nothing more is sent to it. Different partitions know nothing of each other.
@@ -121,8 +124,8 @@ impl Producer {
     /// at most; the delivery then says what becomes of it. A record without a timestamp gets the time of now.
     ///
     /// # Errors
-    /// [`ProducerError::BufferFull`], [`ProducerError::TooLarge`], [`ProducerError::Input`], [`ProducerError::Unroutable`] or
-    /// [`ProducerError::Closed`]; the record was not taken.
+    /// [`ProducerError::BufferFull`], [`ProducerError::TooLarge`], [`ProducerError::Input`], [`ProducerError::Unroutable`],
+    /// [`ProducerError::Stopped`] or [`ProducerError::Closed`]; the record was not taken.
     pub async fn send(&self, topic: &str, record: NewRecord) -> Result<Delivery, ProducerError> {
         let partition = record.partition;
         self.shared.take(topic, partition, record).await
@@ -159,6 +162,12 @@ impl Producer {
     pub async fn close(&self) -> Result<(), ProducerError> {
         self.shared.shut();
         self.flush().await
+    }
+
+    /// A partition that has stopped at a record that failed ([`ProducerConfig::stop_at_failure`]) takes records again. Without a [`Producer::flush`] before,
+    /// records that were under way beside the failed one may still be sent again. Does nothing to a partition that has not stopped.
+    pub fn resume(&self, topic: &str, partition: u32) {
+        self.shared.lock().accumulator.resume(topic, partition);
     }
 
     /// Counts, and how things stand.

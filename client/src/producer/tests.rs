@@ -61,14 +61,25 @@ enum Step {
 
 impl World {
     fn new(max_in_flight: usize, buffer_bytes: usize, refused: Vec<u64>, records_max: u32) -> Self {
+        let config = ProducerConfig { max_in_flight, buffer_bytes, ..ProducerConfig::default() };
+        Self::with(config, refused, records_max)
+    }
+
+    /// A world whose producer never writes twice and, if `stops`, never behind a failure.
+    fn careful(max_in_flight: usize, stops: bool, refused: Vec<u64>, records_max: u32) -> Self {
+        let config =
+            ProducerConfig { max_in_flight, buffer_bytes: 3_000, resend_in_doubt: false, stop_at_failure: stops, ..Default::default() };
+        Self::with(config, refused, records_max)
+    }
+
+    fn with(config: ProducerConfig, refused: Vec<u64>, records_max: u32) -> Self {
+        let (max_in_flight, buffer_bytes) = (config.max_in_flight, config.buffer_bytes);
         let config = ProducerConfig {
-            max_in_flight,
-            buffer_bytes,
             batch_bytes: 200,
             linger: Duration::from_millis(5),
             delivery_timeout: Duration::from_millis(5_000),
             request_timeout: Duration::from_millis(1_000),
-            ..ProducerConfig::default()
+            ..config
         };
         Self {
             accumulator: Accumulator::new(config),
@@ -93,9 +104,13 @@ impl World {
                 if self.accumulator.has_room(bytes) {
                     let lane = self.accumulator.lane(&self.topic, partition);
                     let now = self.now;
-                    let appended = self.accumulator.append(|| now, lane, &record, 1, bytes, 1 << 20).unwrap();
-                    self.deliveries.push((self.taken, partition, Some(appended.delivery)));
-                    self.taken += 1;
+                    match self.accumulator.append(|| now, lane, &record, 1, bytes, 1 << 20) {
+                        Ok(appended) => {
+                            self.deliveries.push((self.taken, partition, Some(appended.delivery)));
+                            self.taken += 1;
+                        }
+                        Err(error) => assert!(matches!(error, ProducerError::Stopped { .. }), "{error}"),
+                    }
                 }
             }
             Step::Wait(millis) => self.now += Duration::from_millis(millis),
@@ -236,6 +251,77 @@ proptest! {
             prop_assert!(first.is_sorted(), "{log:?}");
         }
     }
+
+    /// A promise: a producer that is told so never writes a record twice, whatever becomes of its requests, and keeps the order with one of them under way.
+    #[test]
+    fn nothing_is_there_twice(
+        steps in steps(),
+        max_in_flight in 1_usize..4,
+        stops in any::<bool>(),
+        refused in prop::collection::vec(0_u64..100, 0..3),
+        records_max in 1_u32..12,
+    ) {
+        let mut world = World::careful(max_in_flight, stops, refused, records_max);
+        steps.into_iter().for_each(|step| world.step(step));
+        world.settle();
+        for log in &world.logs {
+            let distinct: std::collections::BTreeSet<_> = log.iter().collect();
+            prop_assert_eq!(distinct.len(), log.len(), "{:?}", log);
+            prop_assert!(max_in_flight > 1 || log.is_sorted(), "{:?}", log);
+        }
+        world.check();
+    }
+
+    /// A promise: where a partition stops at its first failure, it holds every record before that one, none behind it, and of the failed batch all or none;
+    /// each delivery says which.
+    #[test]
+    fn a_stop_leaves_a_prefix(steps in steps(), refused in prop::collection::vec(0_u64..100, 0..3), records_max in 1_u32..12) {
+        let mut world = World::careful(1, true, refused, records_max);
+        steps.into_iter().for_each(|step| world.step(step));
+        world.settle();
+        world.check();
+        for partition in 0..PARTITIONS {
+            let log = &world.logs[partition as usize];
+            let here: Vec<u64> = world.deliveries.iter().filter(|(_, at, _)| *at == partition).map(|(value, ..)| *value).collect();
+            prop_assert_eq!(&log[..], &here[..log.len()]);
+            let mut kinds = Vec::new();
+            for (_, _, delivery) in world.deliveries.iter_mut().filter(|(_, at, _)| *at == partition) {
+                kinds.push(match World::outcome(delivery.as_mut().unwrap()) {
+                    Ok(_) => 0,
+                    Err(ProducerError::Stopped { side_effects, .. }) => {
+                        prop_assert_eq!(side_effects, SideEffects::None);
+                        2
+                    }
+                    Err(_) => 1,
+                });
+            }
+            prop_assert!(kinds.is_sorted(), "{:?}", kinds);
+        }
+    }
+}
+
+/// A promise: a partition that has stopped takes nothing, while others do, until it is told to go on; then it does.
+#[test]
+fn a_stopped_partition_goes_on_when_told() {
+    let mut world = World::careful(1, true, Vec::new(), 100);
+    let taken = |world: &World, partition| world.deliveries.iter().filter(|(_, at, _)| *at == partition).count();
+    for partition in [0, 1] {
+        world.step(Step::Append(partition));
+    }
+    world.step(Step::Wait(5));
+    world.step(Step::Append(0));
+    world.step(Step::End(0, Fate::Lost));
+    world.step(Step::Append(0));
+    world.step(Step::Append(1));
+    assert_eq!((taken(&world, 0), taken(&world, 1)), (2, 2));
+    world.accumulator.resume("t", 0);
+    world.accumulator.resume("t", 9);
+    world.accumulator.resume("other", 0);
+    world.step(Step::Append(0));
+    world.settle();
+    assert_eq!(taken(&world, 0), 3);
+    assert_eq!((&world.logs[0], &world.logs[1]), (&vec![0, 4], &vec![1, 3]));
+    world.check();
 }
 
 fn world() -> World {
