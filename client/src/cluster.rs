@@ -3,7 +3,8 @@
 use reqwest::Method;
 use serde::Deserialize;
 
-use crate::client::{Call, Client};
+use crate::call::Call;
+use crate::client::Client;
 use crate::error::Error;
 
 /// A node that answers.

@@ -39,7 +39,8 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`client`] | servers, connections, one request and its answer |
+//! | [`client`] | servers and connections: where a call goes, how its answer is read |
+//! | `call`, `address` | one request and its answer; its URL |
 //! | `routing` | who leads which partition |
 //! | [`error`] | problems: what a server says when it says no |
 //! | [`record`] | records in and out |
@@ -53,8 +54,10 @@
 //! | [`consumer`] | reading ahead from any place, in order |
 //! | [`serializer`] | typed keys and values |
 
+mod address;
 mod backoff;
 pub mod batch;
+mod call;
 pub mod client;
 pub mod cluster;
 pub mod consumer;

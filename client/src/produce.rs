@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use tidegate_types::{Offset, StoredBatches};
 
 use crate::batch::MEDIA_TYPE;
-use crate::client::{Answer, Call, Client};
+use crate::call::{Answer, Call};
+use crate::client::Client;
 use crate::error::Error;
 use crate::record::NewRecord;
 

@@ -19,8 +19,10 @@
 //!   skipped or handed out twice. Partitions know nothing of each other.
 //! - **Bounded memory.** All partitions together have at most `prefetch_bytes` fetched or on their way, packed as they came (a batch that is larger than
 //!   its partition's share comes alone); one batch at a time is unpacked, to 32 MiB at most.
-//! - What may pass is tried again, for ever, and shows in [`ConsumerMetrics::retries`]; what may not is told once by [`Consumer::next`], and
-//!   stops its partition until a [`Consumer::seek`].
+//! - What may pass is tried again, for ever, and shows in [`ConsumerMetrics::retries`]; what may not is told once by [`Consumer::next`], behind
+//!   all that came before it, and stops its partition until a [`Consumer::seek`].
+//! - **Nothing is passed over.** An answer that is longer than what was asked for, has bytes that are no batch, or does not reach where it says is
+//!   [`Error::Answer`], and none of it is handed out.
 //! - Dropping the consumer ends its requests.
 //!
 //! A program that must not lose its place keeps [`Consumer::position`] where it keeps its results, and begins there the next time.
@@ -52,6 +54,7 @@ use config::Wanted;
 use fetcher::{Common, Fetcher, News, Order, What};
 use reader::Reader;
 
+use crate::backoff::deadline;
 use crate::client::Client;
 use crate::error::Error;
 use crate::fetch::From;
@@ -110,7 +113,7 @@ pub struct Consumer {
 
 impl Consumer {
     async fn start(client: Client, wanted: BTreeMap<String, Wanted>, config: ConsumerConfig) -> Result<Self, Error> {
-        let deadline = Instant::now() + config.request_timeout;
+        let deadline = deadline(config.request_timeout);
         let (news_sender, news) = mpsc::unbounded_channel();
         let (route_sender, routes) = mpsc::channel(1);
         let mut consumer = Self {
@@ -156,7 +159,7 @@ impl Consumer {
             let known = self.common.client.routing().known(topic);
             let learned = tokio::time::timeout_at(deadline, self.common.client.learn(topic, known.as_ref())).await;
             match learned.unwrap_or(Err(Error::Timeout(self.common.config.request_timeout))) {
-                Err(error) if error.may_pass() && Instant::now() + self.common.config.retry_backoff < deadline => {
+                Err(error) if error.may_pass() && crate::backoff::deadline(self.common.config.retry_backoff) < deadline => {
                     tokio::time::sleep(self.common.config.retry_backoff).await;
                 }
                 other => return other,
@@ -180,8 +183,14 @@ impl Consumer {
         while self.readers.iter().any(|reader| reader.position().is_none()) {
             let timeout = |_| Error::Timeout(self.common.config.request_timeout);
             let news = tokio::time::timeout_at(deadline, self.news.recv()).await.map_err(timeout)?;
-            if let Some(news) = news {
-                self.hear(news).map_err(|stopped| stopped.error)?;
+            let Some(news) = news else { continue };
+            let id = news.reader;
+            self.hear(news);
+            let reader = &mut self.readers[id];
+            if reader.position().is_none()
+                && let Some(error) = reader.take_failure()
+            {
+                return Err(error);
             }
         }
         Ok(())
@@ -213,7 +222,7 @@ impl Consumer {
                 return Ok(None);
             }
             tokio::select! {
-                Some(news) = self.news.recv() => self.hear(news)?,
+                Some(news) = self.news.recv() => self.hear(news),
                 Some(route) = self.routes.recv() => self.add_new(&route),
                 else => return Ok(None),
             }
@@ -225,25 +234,26 @@ impl Consumer {
         ConsumerError { topic: Arc::clone(&reader.topic), partition: reader.partition, error }
     }
 
-    fn hear(&mut self, news: News) -> Result<(), ConsumerError> {
+    fn hear(&mut self, news: News) {
         let reader = &mut self.readers[news.reader];
         if news.generation != reader.generation() {
-            return Ok(()); // From before a seek.
+            return; // From before a seek.
         }
-        match news.what {
-            What::Started { position, end } => reader.started(position, end),
-            What::Finished { position } => reader.finished(position),
-            What::Fetched(chunk) => {
-                if reader.hold(chunk) {
-                    self.ready.push_back(news.reader);
-                }
+        let is_ready = match news.what {
+            What::Started { position, end } => {
+                reader.started(position, end);
+                false
             }
-            What::Failed(error) => {
-                reader.stop();
-                return Err(self.stopped(news.reader, error));
+            What::Finished { position } => {
+                reader.finished(position);
+                false
             }
+            What::Fetched(chunk) => reader.hold(chunk),
+            What::Failed(error) => reader.fail(error),
+        };
+        if is_ready {
+            self.ready.push_back(news.reader);
         }
-        Ok(())
     }
 
     /// Partitions that the topic has got since; they are read from their beginning, so that nothing written to them is missed.

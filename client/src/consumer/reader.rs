@@ -1,4 +1,5 @@
-//! What a consumer knows of one partition: where it stands, what it holds, what its fetcher was told last.
+//! What a consumer knows of one partition: where it stands, what it holds, what its fetcher was told last. What came is handed out in the order in which
+//! it came, a failure too.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,13 +20,21 @@ pub(super) struct Reader {
     orders: watch::Sender<Order>,
     position: Option<u64>,
     end: u64,
-    chunks: VecDeque<Chunk>,
+    held: VecDeque<Held>,
     is_over: bool,
+}
+
+/// What came and was not yet handed out.
+#[derive(Debug)]
+enum Held {
+    Chunk(Chunk),
+    /// The fetcher could not go on behind what came before.
+    Failure(Error),
 }
 
 impl Reader {
     pub(super) fn new(topic: Arc<str>, partition: u32, orders: watch::Sender<Order>) -> Self {
-        Self { topic, partition, orders, position: None, end: u64::MAX, chunks: VecDeque::new(), is_over: false }
+        Self { topic, partition, orders, position: None, end: u64::MAX, held: VecDeque::new(), is_over: false }
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -38,41 +47,54 @@ impl Reader {
 
     /// Whether nothing more will come, unless it is told to go elsewhere.
     pub(super) fn is_over(&self) -> bool {
-        self.is_over && self.chunks.is_empty()
+        self.is_over && self.held.is_empty()
     }
 
-    /// Answers that are held.
+    /// Answers, or a failure behind them, that are held.
     pub(super) fn held(&self) -> usize {
-        self.chunks.len()
+        self.held.len()
     }
 
     pub(super) fn started(&mut self, position: u64, end: u64) {
         // After a reset there may be something left of what was fetched before.
-        if self.chunks.is_empty() {
+        if self.held.is_empty() {
             self.position = Some(position);
         }
         self.end = end;
     }
 
     pub(super) fn finished(&mut self, position: u64) {
-        if self.chunks.is_empty() {
+        if self.held.is_empty() {
             self.position = Some(position);
         }
         self.is_over = true;
     }
 
-    pub(super) fn stop(&mut self) {
-        self.is_over = true;
-    }
-
     /// Takes an answer; whether it may be handed out now.
     pub(super) fn hold(&mut self, chunk: Chunk) -> bool {
-        self.chunks.push_back(chunk);
+        self.held.push_back(Held::Chunk(chunk));
         !self.orders.borrow().is_paused
     }
 
+    /// The fetcher has failed: that is told behind what it brought before. Whether it may be told now.
+    pub(super) fn fail(&mut self, error: Error) -> bool {
+        self.held.push_back(Held::Failure(error));
+        !self.orders.borrow().is_paused
+    }
+
+    /// The failure that is to be told next, if it is one.
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        match self.held.pop_front_if(|held| matches!(held, Held::Failure(_))) {
+            Some(Held::Failure(error)) => {
+                self.is_over = true;
+                Some(error)
+            }
+            Some(Held::Chunk(_)) | None => None,
+        }
+    }
+
     pub(super) fn seek(&mut self, to: From) {
-        self.chunks.clear();
+        self.held.clear();
         self.is_over = false;
         self.position = match to {
             From::Offset(offset) => Some(offset),
@@ -89,9 +111,12 @@ impl Reader {
         self.orders.send_if_modified(|order| std::mem::replace(&mut order.is_paused, is_paused) != is_paused);
     }
 
-    /// The next batch of the first answer that is held; `None` if that answer has no more, which is then gone.
+    /// The next batch of the first answer that is held; `None` if that answer has no more, which is then gone. A failure that stands there is told, once.
     pub(super) fn next_batch(&mut self) -> Result<Option<ConsumedBatch>, Error> {
-        let Some(chunk) = self.chunks.front_mut() else { return Ok(None) };
+        if let Some(error) = self.take_failure() {
+            return Err(error);
+        }
+        let Some(Held::Chunk(chunk)) = self.held.front_mut() else { return Ok(None) };
         for stored in chunk.batches.by_ref() {
             let offsets = chunk.position..self.end;
             let unpack = |stored: StoredBatch| {
@@ -113,13 +138,13 @@ impl Reader {
             }
         }
         self.position = Some(chunk.next_offset.max(chunk.position).min(self.end));
-        self.chunks.pop_front();
+        self.held.pop_front();
         Ok(None)
     }
 
     /// What was fetched cannot be read: there is no going on behind it.
     fn stop_fetching(&mut self) {
-        self.chunks.clear();
+        self.held.clear();
         self.is_over = true;
         self.orders.send_modify(|order| {
             order.generation += 1;

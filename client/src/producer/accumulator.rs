@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tidegate_types::SideEffects;
 
-use super::batch::{Batch, OpenBatch, batch_bytes};
+use super::batch::{BATCH_OVERHEAD, Batch, OpenBatch, batch_bytes};
 use super::config::ProducerConfig;
 use super::delivery::{Completion, Delivery};
 use super::error::ProducerError;
@@ -79,7 +79,7 @@ pub struct ProducerMetrics {
     pub splits: u64,
     /// Times that [`super::Producer::send`] had to wait for room.
     pub waits_for_room: u64,
-    /// Bytes of the records not yet settled.
+    /// Bytes of the records not yet settled, and 1 KiB for each batch of them.
     pub buffered_bytes: usize,
     /// Requests under way.
     pub requests_in_flight: usize,
@@ -123,9 +123,10 @@ impl Accumulator {
         }
     }
 
-    /// Whether a record of so many bytes can be taken now. One that is larger than the whole buffer is taken alone.
+    /// Whether a record of so many bytes can be taken now, with a batch of its own. One that is larger than the whole buffer is taken alone.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.metrics.buffered_bytes == 0 || self.metrics.buffered_bytes.saturating_add(bytes) <= self.config.buffer_bytes
+        let after = self.metrics.buffered_bytes.saturating_add(bytes).saturating_add(BATCH_OVERHEAD);
+        self.metrics.buffered_bytes == 0 || after <= self.config.buffer_bytes
     }
 
     pub(super) fn metrics(&self) -> ProducerMetrics {
@@ -175,7 +176,7 @@ impl Accumulator {
             lane.queue.push_back(batch);
         }
         let is_new = lane.open.is_none();
-        let open = lane.open.get_or_insert_with(|| OpenBatch::new(lane.partition, now(), limit));
+        let open = lane.open.get_or_insert_with(|| OpenBatch::new(lane.partition, now()));
         let index = match open.push(record, timestamp, bytes) {
             Ok(index) => index,
             Err(error) => {
@@ -188,7 +189,7 @@ impl Accumulator {
         };
         let delivery = Delivery { completion: Arc::clone(open.claim.completion()), index, timestamp, slot: None };
         self.metrics.records += 1;
-        self.metrics.buffered_bytes += bytes;
+        self.metrics.buffered_bytes += bytes + if is_new { BATCH_OVERHEAD } else { 0 };
         if is_new {
             self.rearm(id);
         }
@@ -246,9 +247,7 @@ impl Accumulator {
                 }
                 return;
             }
-            let Some(mut batch) = lane.take_ready(now, &self.config, || take_id(&mut self.next_id)) else { return };
-            lane.in_flight += 1;
-            batch.attempts += 1;
+            let Some(batch) = lane.take_ready(now, &self.config, || take_id(&mut self.next_id)) else { return };
             self.metrics.requests += 1;
             self.metrics.requests_in_flight += 1;
             self.unsettled.insert(batch.place(), Arc::clone(batch.claim.completion()));
@@ -267,7 +266,7 @@ impl Accumulator {
     pub(super) fn finished(&mut self, now: Duration, id: LaneId, batch: Batch, outcome: Outcome, sent_bytes: usize, jitter: f64) {
         self.metrics.requests_in_flight -= 1;
         let lane = &mut self.lanes[id.0];
-        lane.in_flight -= 1;
+        lane.ended(&batch);
         if !matches!(outcome, Outcome::Retry(..)) {
             lane.answered();
         }
@@ -388,7 +387,7 @@ impl Accumulator {
 
     fn settle(&mut self, batch: Batch, outcome: Result<Option<u64>, ProducerError>) {
         self.unsettled.remove(&batch.place());
-        self.metrics.buffered_bytes -= batch.bytes;
+        self.metrics.buffered_bytes -= batch.bytes + batch.overhead;
         let count = u64::from(batch.claim.len());
         match outcome {
             Ok(_) => self.metrics.acknowledged_records += count,

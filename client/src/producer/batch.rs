@@ -16,6 +16,8 @@ use crate::record::NewRecord;
 static LIMITS: LazyLock<Limits> = LazyLock::new(Limits::default);
 /// What a record has before its key, at most: as [`RecordSet::bytes`] counts it.
 const RECORD_OVERHEAD: usize = 21;
+/// What a batch counts in the buffer beside its records: everything that is kept for it, and the room that it begins with.
+pub(super) const BATCH_OVERHEAD: usize = 1 << 10;
 
 /// At least as many bytes as `record` takes in a batch; exactly what [`RecordSet::bytes`] will count for it.
 pub(super) fn record_bytes(record: &NewRecord) -> usize {
@@ -50,9 +52,9 @@ pub(super) struct OpenBatch {
 }
 
 impl OpenBatch {
-    pub(super) fn new(partition: u32, now: Duration, batch_bytes: usize) -> Self {
-        // Most batches become full, or are small: a quarter's room is grown twice, an unused one is not much.
-        let set = RecordSetBuilder::with_capacity(&LIMITS, 64, batch_bytes / 4);
+    pub(super) fn new(partition: u32, now: Duration) -> Self {
+        // No more than what the overhead counts: there may be very many batches of very few records.
+        let set = RecordSetBuilder::with_capacity(&LIMITS, 8, 256);
         Self { set, claim: Claim::new(partition), bytes: 0, created: now }
     }
 
@@ -74,7 +76,8 @@ impl OpenBatch {
             body: Body::Records(self.set.finish()),
             bytes: self.bytes,
             created: self.created,
-            attempts: 0,
+            overhead: BATCH_OVERHEAD,
+            sequence: None,
             rejections: 0,
             claim: self.claim,
             last: None,
@@ -92,8 +95,10 @@ pub(super) struct Batch {
     pub(super) bytes: usize,
     /// When its first record came.
     pub(super) created: Duration,
-    /// Requests that it has been in.
-    pub(super) attempts: u32,
+    /// What it counts beside its records.
+    pub(super) overhead: usize,
+    /// Its number among those of its partition in the order of their first sending; pieces of a batch keep it.
+    pub(super) sequence: Option<u64>,
     /// Records that a server has refused of the batch that it is a piece of.
     pub(super) rejections: u8,
     pub(super) claim: Claim,
@@ -152,7 +157,7 @@ impl Batch {
             Ok(sets) => sets,
             Err(reason) => return Err((Box::new(self), reason)),
         };
-        let mut rest = self.claim;
+        let (mut rest, mut overhead) = (self.claim, self.overhead);
         let mut pieces = Vec::with_capacity(sets.len());
         for set in sets {
             let others = rest.split_off(u32::try_from(set.len()).unwrap_or(u32::MAX));
@@ -163,7 +168,8 @@ impl Batch {
                 body,
                 bytes,
                 created: self.created,
-                attempts: 0,
+                overhead: std::mem::take(&mut overhead),
+                sequence: self.sequence,
                 rejections: self.rejections,
                 claim,
                 last: self.last.clone(),

@@ -18,7 +18,7 @@ pub struct ProducerConfig {
     pub batch_bytes: usize,
     /// … or when its first record has waited so long (5 ms).
     pub linger: Duration,
-    /// Bytes of records that are not yet settled, at most (32 MiB); beyond it [`Producer::send`] waits.
+    /// Bytes of records that are not yet settled, with 1 KiB for each batch that they are in, at most (32 MiB); beyond it [`Producer::send`] waits.
     pub buffer_bytes: usize,
     /// How long [`Producer::send`] may wait for room, or for the topic's partitions to be known (60 s).
     pub max_block: Duration,
@@ -30,7 +30,8 @@ pub struct ProducerConfig {
     pub retry_backoff: Duration,
     /// … up to this (1 s). All waits are jittered by a fifth.
     pub retry_backoff_max: Duration,
-    /// Requests under way for one partition (5). With 1 the order of a partition's records is that of [`Producer::send`], whatever fails.
+    /// Requests under way for one partition (5). With 1 the order of a partition's records is that of [`Producer::send`], whatever fails; with more a batch
+    /// may be overtaken by those sent beside it, which are fewer than this.
     pub max_in_flight: usize,
     /// Whether a batch whose outcome is not known is sent again (`true`). It is unknown after an answer that was lost: a timeout, a connection
     /// that broke, a gateway's error. Sent again, its records may be there twice. With `false` they never are: the batch fails at once with side

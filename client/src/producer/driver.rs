@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::Shared;
 use super::accumulator::{LaneId, Outcome, Sending};
 use super::batch::{Batch, Body};
+use crate::backoff::deadline;
 use crate::batch::MEDIA_TYPE;
-use crate::client::Call;
+use crate::call::Call;
 use crate::error::{Error, Problem};
 use crate::produce::{AppendedBatches, ProduceOptions};
 
@@ -49,7 +50,7 @@ pub(super) async fn drive(shared: Arc<Shared>) {
             let shared = Arc::clone(&shared);
             requests.spawn(async move { shared.request(sending).await });
         }
-        let until = next_wake.map(|at| Instant::now() + at.saturating_sub(shared.now()));
+        let until = next_wake.map(|at| deadline(at.saturating_sub(shared.now())));
         let first = tokio::select! {
             () = shared.news.notified() => None,
             () = sleep_until(until) => None,

@@ -11,7 +11,7 @@ use super::batch::{batch_bytes, record_bytes};
 use super::config::ProducerConfig;
 use super::delivery::Delivery;
 use super::error::ProducerError;
-use crate::backoff::backoff;
+use crate::backoff::{backoff, deadline};
 use crate::error::Error;
 use crate::partitioner::Choice;
 use crate::record::NewRecord;
@@ -67,7 +67,7 @@ impl Shared {
         record: NewRecord,
         bytes: usize,
     ) -> Result<Delivery, ProducerError> {
-        let deadline = tokio::time::Instant::now() + self.config.max_block;
+        let deadline = deadline(self.config.max_block);
         let mut failures = 0;
         let mut place: Option<InLine<'_>> = None;
         loop {
@@ -76,7 +76,11 @@ impl Shared {
             room.as_mut().enable();
             match self.try_take(topic, partition, &record, bytes, place.is_some())? {
                 Tried::Taken(delivery) => return Ok(delivery),
-                Tried::Unknown(seen) => self.learn(topic, partition, seen, deadline, &mut failures).await?,
+                Tried::Unknown(seen) => {
+                    // That may take its time: nobody else has to wait for it.
+                    place = None;
+                    self.learn(topic, partition, seen, deadline, &mut failures).await?;
+                }
                 Tried::NoRoom => {
                     let full = |_| ProducerError::BufferFull(self.config.max_block);
                     if place.is_none() {
@@ -175,7 +179,7 @@ impl Shared {
             Err(error) if error.may_pass() && tokio::time::Instant::now() < deadline => {
                 let pause = backoff(self.config.retry_backoff, self.config.retry_backoff_max, *failures, fastrand::f64());
                 *failures += 1;
-                tokio::time::sleep_until((tokio::time::Instant::now() + pause).min(deadline)).await;
+                tokio::time::sleep_until(crate::backoff::deadline(pause).min(deadline)).await;
                 Ok(())
             }
             Err(error) => Err(ProducerError::Unroutable { topic: topic.into(), reason: Arc::new(error) }),

@@ -19,7 +19,10 @@ pub(super) struct Lane {
     pub(super) open: Option<OpenBatch>,
     /// In order: a batch that is tried again stands before those that came after it.
     pub(super) queue: VecDeque<Batch>,
-    pub(super) in_flight: usize,
+    /// The sequence numbers of the batches under way.
+    in_flight: Vec<u64>,
+    /// Of the batch that is sent next for the first time.
+    next_sequence: u64,
     /// Failures since the last success.
     failures: u32,
     /// Nothing is sent before.
@@ -39,7 +42,8 @@ impl Lane {
             partition,
             open: None,
             queue: VecDeque::new(),
-            in_flight: 0,
+            in_flight: Vec::new(),
+            next_sequence: 0,
             failures: 0,
             retry_at: None,
             stopped_at: None,
@@ -52,7 +56,7 @@ impl Lane {
     pub(super) fn attention(&self, config: &ProducerConfig) -> Option<Duration> {
         let oldest = self.queue.front().map(|batch| batch.created).or_else(|| self.open.as_ref().map(|open| open.created))?;
         let expiry = oldest.saturating_add(config.delivery_timeout);
-        if self.in_flight >= config.max_in_flight || self.is_starved {
+        if !self.may_send(config) || self.is_starved {
             return Some(expiry);
         }
         let due = match &self.open {
@@ -65,15 +69,34 @@ impl Lane {
 
     /// The next batch to be sent, if one may be; an open one is sealed for it with the id that `next_id` gives.
     pub(super) fn take_ready(&mut self, now: Duration, config: &ProducerConfig, next_id: impl FnOnce() -> u64) -> Option<Batch> {
-        if self.in_flight >= config.max_in_flight || self.retry_at.is_some_and(|at| at > now) {
+        if !self.may_send(config) || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
         self.retry_at = None;
-        if let Some(batch) = self.queue.pop_front() {
-            return Some(batch);
-        }
         let is_due = self.open.as_ref().is_some_and(|open| open.created.saturating_add(config.linger) <= now);
-        if is_due { self.seal(next_id) } else { None }
+        let waiting = self.queue.pop_front();
+        let mut batch = if waiting.is_none() && is_due { self.seal(next_id) } else { waiting }?;
+        let sequence = *batch.sequence.get_or_insert_with(|| {
+            self.next_sequence += 1;
+            self.next_sequence - 1
+        });
+        self.in_flight.push(sequence);
+        Some(batch)
+    }
+
+    /// Whether the next batch may be sent, as far as those before it go: so that none is overtaken by as many as may be under way, one that has not
+    /// been sent yet stays within that distance of the oldest that is not settled.
+    fn may_send(&self, config: &ProducerConfig) -> bool {
+        let is_repeated = self.queue.front().is_some_and(|batch| batch.sequence.is_some());
+        let distance = self.in_flight.iter().min().map_or(0, |oldest| self.next_sequence - oldest);
+        self.in_flight.len() < config.max_in_flight && (is_repeated || distance < config.max_in_flight as u64)
+    }
+
+    /// The request of that batch has ended.
+    pub(super) fn ended(&mut self, batch: &Batch) {
+        if let Some(at) = self.in_flight.iter().position(|sequence| batch.sequence == Some(*sequence)) {
+            self.in_flight.swap_remove(at);
+        }
     }
 
     /// Takes the open batch away, sealed.

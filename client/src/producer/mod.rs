@@ -21,10 +21,12 @@
 //!   `stop_at_failure(true)` nothing behind a failed record of its partition is sent, so that the account is exact: what is in, what is not, what is in
 //!   doubt.
 //! - **Order.** With `max_in_flight = 1` the records of a partition stand in the order in which `send` took them (of a repeated batch, the first
-//!   copy does). With more requests under way a batch that fails is overtaken by those sent beside it, at most `max_in_flight - 1`; while
-//!   a partition waits for a retry nothing more is sent to it. Different partitions know nothing of each other.
-//! - **Bounded memory.** Records count from `send` until they are settled; `send` waits when `buffer_bytes` is reached. Beside the buffer
-//!   there is what is being packed (twice its size for a moment).
+//!   copy does). With more requests under way a batch that fails is overtaken by those sent beside it, however often it fails by at most
+//!   `max_in_flight - 1` batches: no batch is sent that is further behind the oldest one that is not settled, and while a partition waits
+//!   for a retry nothing is sent to it. Different partitions know nothing of each other. Deliveries are settled as the answers come: with more
+//!   than one request under way a later one may be settled first.
+//! - **Bounded memory.** Records count from `send` until they are settled, and each batch 1 KiB; `send` waits when `buffer_bytes` is reached. A batch
+//!   that grows has up to twice its room, and one that is being packed is there twice for a moment: three times the buffer is the most.
 //! - **A record that cannot be written fails alone**: a batch that is too large is halved, a record that the server refuses is cut out.
 //!
 //! | module | subject |
