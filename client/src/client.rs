@@ -159,6 +159,15 @@ impl Client {
         answer
     }
 
+    /// That server (`None` is the current one) did not answer in time.
+    pub(crate) fn was_late(&self, server: Option<&Url>) {
+        let place = match server {
+            None => Some(self.inner.current.load(Ordering::Relaxed)),
+            Some(server) => self.inner.servers.iter().position(|known| known == server),
+        };
+        place.into_iter().for_each(|place| self.turn_from(place));
+    }
+
     /// How long the call may take.
     pub(crate) fn limit_of(&self, call: &Call) -> Duration {
         call.timeout.unwrap_or(self.inner.timeout)

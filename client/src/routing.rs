@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, Url};
 use tidegate_types::ErrorCode;
 use tidegate_types::limits::BATCH_BYTES_DEFAULT;
+use tokio::time::Instant as Deadline;
 
 use crate::address::parse_server;
 use crate::backoff::deadline;
@@ -105,13 +106,24 @@ impl Client {
 
     /// Learns the topic anew, unless somebody has since `seen` was.
     pub(crate) async fn learn(&self, topic: &str, seen: Option<&Arc<TopicRoute>>) -> Result<Arc<TopicRoute>, Error> {
+        self.learn_within(topic, seen, Duration::MAX).await
+    }
+
+    /// The same for somebody who has so much time, which the servers share.
+    async fn learn_within(&self, topic: &str, seen: Option<&Arc<TopicRoute>>, time: Duration) -> Result<Arc<TopicRoute>, Error> {
+        let end = deadline(time);
+        let late = |_| Error::Timeout(time);
+        tokio::time::timeout_at(end, self.learn_until(topic, seen, end)).await.map_err(late)?
+    }
+
+    async fn learn_until(&self, topic: &str, seen: Option<&Arc<TopicRoute>>, end: Deadline) -> Result<Arc<TopicRoute>, Error> {
         let _alone = self.routing().learning.lock().await;
         if let Some(known) = self.routing().known(topic)
             && (known.learned.elapsed() < LEARN_PAUSE || seen.is_none_or(|seen| seen.learned < known.learned))
         {
             return Ok(known);
         }
-        let (described, cluster) = match self.ask_around(topic).await {
+        let (described, cluster) = match self.ask_around(topic, end).await {
             Ok(learned) => learned,
             Err(error) => {
                 if error.problem().and_then(|problem| problem.known_code()) == Some(ErrorCode::TopicNotFound) {
@@ -132,10 +144,10 @@ impl Client {
     }
 
     /// What a server that answers says of the topic and the cluster. A server that does not answer is left at once for the next one.
-    async fn ask_around(&self, topic: &str) -> Result<(TopicDescription, ClusterDescription), Error> {
+    async fn ask_around(&self, topic: &str, end: Deadline) -> Result<(TopicDescription, ClusterDescription), Error> {
         let mut others = self.server_count() - 1;
         loop {
-            let turn = if others > 0 { LEARN_TURN } else { Duration::MAX };
+            let turn = if others > 0 { LEARN_TURN.min(share(end, others)) } else { Duration::MAX };
             match self.ask(topic, turn).await {
                 Err(error) if others > 0 && error.may_pass() => others -= 1,
                 other => return other,
@@ -143,9 +155,10 @@ impl Client {
         }
     }
 
+    /// Both answers within `turn`.
     async fn ask(&self, topic: &str, turn: Duration) -> Result<(TopicDescription, ClusterDescription), Error> {
         let limited = |call: Call| {
-            let limit = self.limit_of(&call).min(turn);
+            let limit = self.limit_of(&call).min(turn / 2);
             call.within(limit)
         };
         let described = self.send(&limited(Call::new(Method::GET, ["topics", topic]))).await?.json()?;
@@ -162,13 +175,12 @@ impl Client {
         let end = deadline(limit);
         let Some(mut route) = self.routing().known(topic) else { return self.send(call).await };
         if route.is_doubtful.load(Ordering::Relaxed)
-            && let Ok(Ok(fresh)) = tokio::time::timeout(limit / 2, self.learn(topic, Some(&route))).await
+            && let Ok(fresh) = self.learn_within(topic, Some(&route), limit / 2).await
         {
             route = fresh;
         }
-        let late = |_| Err(Error::Timeout(limit));
         let leader = route.leader(partition);
-        let first = tokio::time::timeout_at(end, self.send_at(leader, call)).await.unwrap_or_else(late);
+        let first = self.send_until(end, leader, call).await;
         let error = match first {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
@@ -182,13 +194,25 @@ impl Client {
             Next::LookAgain => {}
         }
         // If nothing can be learned, the first error says more.
-        let Ok(Ok(fresh)) = tokio::time::timeout_at(end, self.learn(topic, Some(&route))).await else { return Err(error) };
+        let Ok(fresh) = self.learn_within(topic, Some(&route), end - Deadline::now()).await else { return Err(error) };
         let to = match second(&error, leader, fresh.leader(partition)) {
             Some(to) => to,
             None => return Err(error),
         };
-        tokio::time::timeout_at(end, self.send_at(to, call)).await.unwrap_or_else(late)
+        self.send_until(end, to, call).await
     }
+
+    async fn send_until(&self, end: Deadline, server: Option<&Url>, call: &Call) -> Result<Answer, Error> {
+        tokio::time::timeout_at(end, self.send_at(server, call)).await.unwrap_or_else(|_| {
+            self.was_late(server);
+            Err(Error::Timeout(self.limit_of(call)))
+        })
+    }
+}
+
+/// What each of so many servers, and the one that is asked now, may take of the time that is left.
+fn share(end: Deadline, others: usize) -> Duration {
+    (end - Deadline::now()) / u32::try_from(others + 1).unwrap_or(u32::MAX)
 }
 
 /// What to do after a call has failed.

@@ -2,93 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
-use std::net::SocketAddr;
+mod fake;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tidegate_client::{Client, NewRecord, ProducerError};
+use fake::{Fake, Says, cluster, is_write, problem, read_request, topic_of, written};
+use serde_json::json;
+use tidegate_client::{Client, Error, NewRecord, ProducerError};
 use tidegate_types::SideEffects;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
-
-/// What a made-up server says to a request (its first line and its body): a status and JSON; `None` hangs up, after the last word never comes one.
-type Script = Arc<dyn Fn(&str, &[u8]) -> Option<(u16, Value)> + Send + Sync>;
-
-struct Fake {
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Fake {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Fake {
-    async fn start(script: Script) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let task = tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, Arc::clone(&script)));
-            }
-        });
-        Self { address, task }
-    }
-}
-
-async fn serve(mut stream: TcpStream, script: Script) {
-    while let Some((line, body)) = read_request(&mut stream).await {
-        let Some((status, answer)) = script(&line, &body) else { return };
-        let kind = if status < 300 { "application/json" } else { "application/problem+json" };
-        let answer = answer.to_string();
-        let head = format!("HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", answer.len());
-        if stream.write_all(format!("{head}{answer}").as_bytes()).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    let head = loop {
-        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at + 4;
-        }
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-    };
-    let text = String::from_utf8(bytes[..head].to_vec()).unwrap().to_ascii_lowercase();
-    let length = text.split("content-length: ").nth(1).map_or(0, |rest| rest.lines().next().unwrap().trim().parse().unwrap());
-    while bytes.len() < head + length {
-        stream.read_buf(&mut bytes).await.ok()?;
-    }
-    Some((text.lines().next().unwrap().to_owned(), bytes.split_off(head)))
-}
-
-fn topic(leader: u64) -> Value {
-    let partition = json!({"partition": 0, "leader": leader, "leader_epoch": 0, "replicas": [1, 2], "in_sync_replicas": [1, 2]});
-    json!({"name": "t", "topic_id": "x", "partitions": [partition], "replication_factor": 2, "config": {}, "internal": false})
-}
-
-fn cluster(nodes: &[(u64, String)]) -> Value {
-    let nodes: Vec<_> = nodes.iter().map(|(id, address)| json!({"node_id": id, "client_address": address})).collect();
-    json!({"cluster_id": "c", "metadata_version": 1, "nodes": nodes, "voters": [1], "offline_partitions": 0, "under_replicated_partitions": 0})
-}
-
-fn written() -> Option<(u16, Value)> {
-    Some((200, json!({"base_offset": 7, "last_offset": 7, "durability": "fsync"})))
-}
-
-fn is_write(line: &str) -> bool {
-    line.starts_with("post /v1/topics/t/partitions/0/batches")
-}
 
 /// What the fakes of one test have in common.
 #[derive(Default)]
@@ -97,35 +22,35 @@ struct World {
     nodes: Vec<(u64, String)>,
     writes: Vec<(u64, Vec<u8>)>,
     descriptions: usize,
+    /// The node that takes requests and answers none.
+    frozen: Option<u64>,
 }
 
 /// A node that takes writes only while it leads, and tells of the cluster.
 async fn node(id: u64, world: &Arc<Mutex<World>>) -> Fake {
     let shared = Arc::clone(world);
-    let fake = Fake::start(Arc::new(move |line: &str, body: &[u8]| {
+    let fake = Fake::start(move |line: &str, body: &[u8]| {
         let mut world = shared.lock().unwrap();
+        if world.frozen == Some(id) {
+            return Says::Silence;
+        }
         if line.starts_with("get /v1/topics/t ") {
             world.descriptions += 1;
-            return Some((200, topic(world.leader)));
+            return Says::Json(200, topic_of(1, world.leader));
         }
         if line.starts_with("get /v1/cluster ") {
-            return Some((200, cluster(&world.nodes)));
+            return Says::Json(200, cluster(&world.nodes));
         }
         assert!(is_write(line), "{line}");
         world.writes.push((id, body.to_vec()));
         if world.leader == id {
             return written();
         }
-        let problem = json!({"code": "not-leader", "status": 421, "retryable": true, "side_effects": "none", "leader": world.leader});
-        Some((421, problem))
-    }))
+        problem(421, "not-leader", true, "none")
+    })
     .await;
     world.lock().unwrap().nodes.push((id, fake.address.to_string()));
     fake
-}
-
-fn client_of(fake: &Fake) -> Client {
-    Client::new(&format!("http://{}", fake.address)).unwrap()
 }
 
 fn writers(world: &Mutex<World>) -> Vec<u64> {
@@ -139,7 +64,7 @@ async fn calls_go_to_the_leader() {
     let world = Arc::new(Mutex::new(World { leader: 2, ..World::default() }));
     let one = node(1, &world).await;
     let two = node(2, &world).await;
-    let client = client_of(&one);
+    let client = one.client();
     let producer = client.producer().retry_backoff(Duration::from_millis(1)).build().unwrap();
     let send = async || producer.send("t", NewRecord::text("x")).await.unwrap().await.unwrap().offset;
     for _ in 0..3 {
@@ -169,7 +94,7 @@ async fn one_node_is_reached_by_its_given_address() {
     let world = Arc::new(Mutex::new(World { leader: 1, ..World::default() }));
     let one = node(1, &world).await;
     world.lock().unwrap().nodes[0].1 = "127.0.0.1:1".to_owned();
-    let producer = client_of(&one).producer().build().unwrap();
+    let producer = one.client().producer().build().unwrap();
     assert_eq!(producer.send("t", NewRecord::text("x")).await.unwrap().await.unwrap().offset, 7);
 }
 
@@ -189,21 +114,21 @@ async fn the_first_server_may_be_dead() {
 async fn retries_repeat_the_same_bytes() {
     let bodies = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&bodies);
-    let one = Fake::start(Arc::new(move |line: &str, body: &[u8]| {
+    let one = Fake::start(move |line: &str, body: &[u8]| {
         if !is_write(line) {
-            return Some((200, if line.contains("cluster") { cluster(&[]) } else { topic(1) }));
+            return Says::Json(200, if line.contains("cluster") { cluster(&[]) } else { topic_of(1, 1) });
         }
         let mut seen = seen.lock().unwrap();
         seen.push(body.to_vec());
         match seen.len() {
-            1 => None,
-            2 => Some((503, json!({"code": "overloaded", "retryable": true, "side_effects": "none"}))),
-            3 => Some((502, json!("a gateway's"))),
+            1 => Says::End,
+            2 => problem(503, "overloaded", true, "none"),
+            3 => Says::Json(502, json!("a gateway's")),
             _ => written(),
         }
-    }))
+    })
     .await;
-    let producer = client_of(&one).producer().retry_backoff(Duration::from_millis(1)).max_in_flight(1).build().unwrap();
+    let producer = one.client().producer().retry_backoff(Duration::from_millis(1)).max_in_flight(1).build().unwrap();
     let first = producer.send("t", NewRecord::text("first")).await.unwrap();
     let first = first.await.unwrap();
     let second = producer.send("t", NewRecord::text("second")).await.unwrap().await.unwrap();
@@ -236,7 +161,7 @@ async fn dropping_a_consumer_ends_its_requests() {
                             return;
                         }
                         line if line.contains("/cluster") => cluster(&[]),
-                        _ => topic(1),
+                        _ => topic_of(1, 1),
                     }
                     .to_string();
                     let head = format!("HTTP/1.1 200 x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", answer.len());
@@ -254,17 +179,17 @@ async fn dropping_a_consumer_ends_its_requests() {
 }
 
 /// A node whose answers to writes come from `answer`, one after the other; its topic is there.
-async fn writer(answer: impl Fn(usize) -> Option<(u16, Value)> + Send + Sync + 'static) -> (Fake, Arc<Mutex<usize>>) {
+async fn writer(answer: impl Fn(usize) -> Says + Send + Sync + 'static) -> (Fake, Arc<Mutex<usize>>) {
     let writes = Arc::new(Mutex::new(0));
     let count = Arc::clone(&writes);
-    let fake = Fake::start(Arc::new(move |line: &str, _: &[u8]| {
+    let fake = Fake::start(move |line: &str, _: &[u8]| {
         if !is_write(line) {
-            return Some((200, if line.contains("cluster") { cluster(&[]) } else { topic(1) }));
+            return Says::Json(200, if line.contains("cluster") { cluster(&[]) } else { topic_of(1, 1) });
         }
         let mut count = count.lock().unwrap();
         *count += 1;
         answer(*count)
-    }))
+    })
     .await;
     (fake, writes)
 }
@@ -272,20 +197,18 @@ async fn writer(answer: impl Fn(usize) -> Option<(u16, Value)> + Send + Sync + '
 /// A promise: a producer that must not write twice sends again what was certainly not written, and never what may have been.
 #[tokio::test]
 async fn what_is_in_doubt_is_not_sent_again() {
-    let busy = || Some((503, json!({"code": "overloaded", "status": 503, "retryable": true, "side_effects": "none"})));
-    let slow = || Some((503, json!({"code": "write-timeout", "status": 503, "retryable": true, "side_effects": "possible"})));
-    let many = || Some((429, json!({"code": "overloaded", "status": 429, "retryable": true, "side_effects": "none"})));
     let script = move |write| match write {
-        1 | 2 => busy(),
-        3 => many(),
+        1 | 2 => problem(503, "overloaded", true, "none"),
+        3 => problem(429, "overloaded", true, "none"),
         4 => written(),
-        5 => slow(),
-        6 => None,
-        7 => Some((502, json!("a gateway's"))),
+        5 => problem(503, "write-timeout", true, "possible"),
+        6 => Says::End,
+        7 => Says::Json(502, json!("a gateway's")),
         _ => written(),
     };
     let (fake, writes) = writer(script).await;
-    let producer = client_of(&fake)
+    let producer = fake
+        .client()
         .producer()
         .retry_backoff(Duration::from_millis(1))
         .max_in_flight(1)
@@ -320,17 +243,132 @@ async fn senseless_acknowledgements_are_errors() {
         json!([]),
     ];
     let count = answers.len();
-    let (fake, _) = writer(move |write| Some((200, answers[(write - 1) % count].clone()))).await;
-    let client = client_of(&fake);
+    let (fake, _) = writer(move |write| Says::Json(200, answers[(write - 1) % count].clone())).await;
+    let client = fake.client();
     let producer = client.producer().build().unwrap();
     let batch = tidegate_client::batch::encode(&[NewRecord::text("x").timestamp(1)], tidegate_types::Codec::None).unwrap();
     for _ in 0..count {
         let error = producer.send("t", NewRecord::text("x")).await.unwrap().await.unwrap_err();
-        assert!(matches!(error.cause(), Some(tidegate_client::Error::Answer { .. })), "{error}");
+        assert!(matches!(error.cause(), Some(Error::Answer { .. })), "{error}");
         assert_eq!(error.side_effects(), SideEffects::Possible);
     }
     for _ in 0..count {
         let error = client.produce_batches("t", 0, batch.clone(), &tidegate_client::ProduceOptions::default()).await.unwrap_err();
-        assert!(matches!(error, tidegate_client::Error::Answer { .. }), "{error}");
+        assert!(matches!(error, Error::Answer { .. }), "{error}");
     }
+}
+
+/// A promise: a server that takes calls and does not answer, breaks off, or says that it is away, costs one call: the next one goes to the next server.
+#[tokio::test]
+async fn a_server_in_trouble_is_left() {
+    type Trouble = fn() -> Says;
+    let troubles: [Trouble; 5] = [
+        || Says::Silence,
+        || Says::End,
+        || problem(503, "draining", true, "none"),
+        || Says::Json(502, json!("a gateway's")),
+        || Says::Json(504, json!("a gateway's")),
+    ];
+    let world = Arc::new(Mutex::new(World { leader: 1, ..World::default() }));
+    let good = node(1, &world).await;
+    for (number, trouble) in troubles.into_iter().enumerate() {
+        let bad = Fake::start(move |_: &str, _: &[u8]| trouble()).await;
+        let client = || Client::builder(&bad.url()).server(&good.url()).timeout(Duration::from_millis(300)).build().unwrap();
+        let plain = client();
+        plain.describe_topic("t").await.unwrap_err();
+        plain.describe_topic("t").await.unwrap_or_else(|error| panic!("trouble {number}: {error}"));
+        plain.describe_topic("t").await.unwrap();
+        // What is asked for before records go out is only read: there even the first call finds the good one.
+        let producer = client().producer().max_block(Duration::from_secs(5)).build().unwrap();
+        assert_eq!(producer.send("t", NewRecord::text("x")).await.unwrap().await.unwrap().offset, 7, "trouble {number}");
+        assert_eq!(writers(&world), [1]);
+    }
+}
+
+/// A promise: a leader that falls silent is not believed to lead: who leads is looked up before the next try, also if the silent one is the first server of the
+/// list; and a batch that may have been written is not sent to the new leader unless that is wanted.
+#[tokio::test]
+async fn a_frozen_leader_is_left() {
+    for is_first in [false, true] {
+        let world = Arc::new(Mutex::new(World { leader: 2, ..World::default() }));
+        let one = node(1, &world).await;
+        let two = node(2, &world).await;
+        let (first, second) = if is_first { (&two, &one) } else { (&one, &two) };
+        let client = Client::builder(&first.url()).server(&second.url()).build().unwrap();
+        let builder = || client.producer().request_timeout(Duration::from_millis(500)).retry_backoff(Duration::from_millis(1));
+        let producer = builder().delivery_timeout(Duration::from_secs(8)).build().unwrap();
+        let careful = builder().resend_in_doubt(false).build().unwrap();
+        for producer in [&producer, &careful] {
+            producer.send("t", NewRecord::text("x")).await.unwrap().await.unwrap();
+        }
+        assert_eq!(writers(&world), [2, 2]);
+        {
+            let mut world = world.lock().unwrap();
+            (world.leader, world.frozen) = (1, Some(2));
+        }
+        let error = careful.send("t", NewRecord::text("x")).await.unwrap().await.unwrap_err();
+        assert_eq!((error.side_effects(), writers(&world)), (SideEffects::Possible, Vec::new()), "{error}");
+        producer.send("t", NewRecord::text("x")).await.unwrap().await.unwrap();
+        assert_eq!(writers(&world), [1]);
+    }
+}
+
+/// A promise: a name that no path can carry is refused before anything is sent, with a word on it; it never becomes a call to something else.
+#[tokio::test]
+async fn misleading_names_are_refused() {
+    let fake = Fake::start(|line: &str, _: &[u8]| panic!("nothing is sent: {line}")).await;
+    let client = fake.client();
+    let producer = client.producer().build().unwrap();
+    for name in ["", ".", ".."] {
+        let errors = [
+            client.delete_topic(name).await.unwrap_err(),
+            client.describe_topic(name).await.unwrap_err(),
+            client.produce(name, &[NewRecord::text("x")], &Default::default()).await.unwrap_err(),
+            client.fetch(name, 0, &Default::default()).await.unwrap_err(),
+            client.consumer().topic(name).build().await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(&error, Error::Input(sentence) if sentence.contains(&format!("'{name}'"))), "{error}");
+        }
+        let error = producer.send(name, NewRecord::text("x")).await.unwrap_err();
+        assert!(matches!(error, ProducerError::Unroutable { .. }) && !error.is_retryable(), "{error}");
+    }
+}
+
+/// A promise: who waits because a topic has to be looked up anew keeps nobody waiting who writes to another.
+#[tokio::test]
+async fn a_lost_topic_holds_up_no_other() {
+    let gate = Arc::new(Mutex::new(0));
+    let seen = Arc::clone(&gate);
+    let fake = Fake::start(move |line: &str, _: &[u8]| {
+        let mut looks = seen.lock().unwrap();
+        match line {
+            line if line.contains("/cluster") => Says::Json(200, cluster(&[])),
+            line if line.starts_with("post /v1/topics/lost/") => problem(404, "topic-not-found", false, "none"),
+            line if line.starts_with("post ") => written(),
+            line if line.starts_with("get /v1/topics/lost ") => {
+                *looks += 1;
+                if *looks > 1 { Says::Silence } else { Says::Json(200, topic_of(1, 1)) }
+            }
+            _ => Says::Json(200, topic_of(1, 1)),
+        }
+    })
+    .await;
+    let producer = fake.client().producer().buffer_bytes(1).linger(Duration::from_millis(300)).build().unwrap();
+    producer.send("t", NewRecord::text("x")).await.unwrap().await.unwrap();
+    // The buffer takes one record at a time: the first in line waits for the one that will say that the topic is gone.
+    let first = producer.send("lost", NewRecord::text("1")).await.unwrap();
+    let waits = producer.metrics().waits_for_room;
+    let second = tokio::spawn({
+        let producer = producer.clone();
+        async move { producer.send("lost", NewRecord::text("2")).await.map(drop) }
+    });
+    while producer.metrics().waits_for_room == waits {
+        tokio::task::yield_now().await;
+    }
+    let third = producer.send("t", NewRecord::text("3"));
+    let third = tokio::time::timeout(Duration::from_secs(10), third).await.expect("it need not wait for the second").unwrap();
+    third.await.unwrap();
+    assert!(first.await.is_err() && *gate.lock().unwrap() == 2 && !second.is_finished());
+    second.abort();
 }

@@ -176,3 +176,48 @@ fn a_runtime_that_ends() {
     assert!(matches!(other.block_on(producer.send("t", NewRecord::text("b"))), Err(ProducerError::Closed { .. })));
     other.block_on(node.stop()).unwrap();
 }
+
+/// A promise: times without end are as good as any, and nothing comes to an end of its own because of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endless_times() {
+    let (node, _) = node_with(1, &[]).await;
+    let url = format!("http://{}", node.address());
+    let client = Client::builder(&url).timeout(Duration::MAX).build().unwrap();
+    let producer = client
+        .producer()
+        .linger(Duration::from_millis(1))
+        .max_block(Duration::MAX)
+        .delivery_timeout(Duration::MAX)
+        .request_timeout(Duration::MAX)
+        .retry_backoff_max(Duration::MAX)
+        .retry_backoff(Duration::MAX)
+        .metadata_max_age(Duration::MAX)
+        .build()
+        .unwrap();
+    assert_eq!(producer.send("t", NewRecord::text("a")).await.unwrap().await.unwrap().offset, 0);
+    let lingering = client.producer().linger(Duration::MAX).delivery_timeout(Duration::MAX).build().unwrap();
+    let delivery = lingering.send("t", NewRecord::text("b")).await.unwrap();
+    lingering.close().await.unwrap();
+    assert_eq!(delivery.await.unwrap().offset, 1);
+    // One that has to wait for room, and one whose topic is not known.
+    let narrow = client.producer().buffer_bytes(1).max_block(Duration::MAX).build().unwrap();
+    for _ in 0..4 {
+        drop(narrow.send("t", NewRecord::text("c")).await.unwrap());
+    }
+    narrow.close().await.unwrap();
+    assert!(narrow.metrics().waits_for_room > 0);
+    let mut consumer = client
+        .consumer()
+        .topic("t")
+        .max_wait(Duration::MAX)
+        .request_timeout(Duration::MAX)
+        .retry_backoff_max(Duration::MAX)
+        .retry_backoff(Duration::MAX)
+        .metadata_max_age(Duration::MAX)
+        .build()
+        .await
+        .unwrap();
+    assert_eq!(consumer.next().await.unwrap().unwrap().iter().next().unwrap().offset.get(), 0);
+    assert_eq!(texts(&client).await[&0].len(), 6);
+    node.stop().await.unwrap();
+}

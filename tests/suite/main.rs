@@ -7,6 +7,7 @@ mod bench_cli;
 mod cli;
 mod cli_records;
 mod client_faults;
+mod client_guide;
 mod client_reads;
 mod client_writes;
 mod coalescing;
