@@ -35,7 +35,7 @@
 //! | `accumulator`, `lane`, `batch` | every decision: pure, time is an argument |
 //! | `intake` | how a record gets in: the topic's partitions, room, the line of those who wait |
 //! | `driver` | the task that carries them out |
-//! | `delivery`, `error` | what callers are told |
+//! | `delivery`, `error`, `metrics` | what callers are told |
 
 mod accumulator;
 mod batch;
@@ -45,6 +45,7 @@ mod driver;
 mod error;
 mod intake;
 mod lane;
+mod metrics;
 #[cfg(test)]
 mod tests;
 
@@ -56,10 +57,10 @@ use tidegate_types::time::SystemClock;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::Notify;
 
-pub use accumulator::ProducerMetrics;
 pub use config::{ProducerBuilder, ProducerConfig};
 pub use delivery::Delivery;
 pub use error::ProducerError;
+pub use metrics::ProducerMetrics;
 
 use intake::State;
 
