@@ -110,7 +110,7 @@ pub(crate) fn body(placements: &[Placement], parts: &[(PartitionIndex, Appended)
     }
     out.extend_from_slice(b"],\"durability\":");
     put_string(&mut out, durability);
-    out.push(b'}');
+    out.extend_from_slice(b"}\n");
     out
 }
 
