@@ -23,6 +23,7 @@ mod doctor;
 mod failure;
 mod find;
 mod log;
+mod manual;
 mod options;
 mod output;
 mod produce;
@@ -34,9 +35,11 @@ mod time;
 mod topic;
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::ArgValueCompleter;
@@ -45,9 +48,29 @@ use failure::Failure;
 use output::{Format, Output};
 use session::{Named, Session, Target};
 
+/// What stands at the end of the first page of help, and of the manual.
+const AFTER_HELP: &str = "\
+Examples:
+  tidegate serve --data-dir /var/lib/tidegate
+  tidegate topic create orders -p 12
+  echo hello | tidegate produce orders
+  tidegate consume orders
+  tidegate help topic create
+
+Exit codes:
+  0    done
+  1    it failed
+  2    the arguments are wrong
+  3    what was named does not exist
+  4    not allowed
+  5    no server answers, or not in time
+  6    there is a difference, or something is not healthy
+  130  Ctrl-C";
+
 /// A durable event log that anybody can use over HTTP: server and command line in one.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "tidegate", version, after_help = AFTER_HELP)]
+#[command(disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -73,7 +96,7 @@ struct Common {
     /// Say nothing but results and errors
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// How long one call may take: 500ms, 30s, 2m
+    /// How long one call may take: 500ms, 30s, 2m [default: 130s; 10s for what only looks]
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// No colours on a terminal; NO_COLOR in the environment does the same
@@ -84,9 +107,13 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run a node
+    #[command(
+        after_help = "Examples:\n  tidegate serve\n  tidegate serve --data-dir /var/lib/tidegate --listen 127.0.0.1:9000\n  tidegate serve --config /etc/tidegate.toml --set num.partitions=4"
+    )]
     Serve(config::NodeArguments),
     /// Work with topics
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  tidegate topic list\n  tidegate topic create orders -p 12\n  tidegate topic describe orders")]
     Topic(topic::Verb),
     /// Put records into a topic: lines, JSON, CSV, a whole file
     Produce(produce::Arguments),
@@ -98,25 +125,45 @@ enum Verb {
     Find(find::Arguments),
     /// Look at the cluster and its health
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  tidegate cluster status\n  tidegate cluster health")]
     Cluster(cluster::Verb),
     /// Check or show what a node would be told; list every key there is
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  tidegate config options\n  tidegate config check --config /etc/tidegate.toml")]
     Config(config::Verb),
     /// Give names to servers
     #[command(subcommand)]
+    #[command(
+        after_help = "Examples:\n  tidegate context add staging http://10.0.0.7:8080\n  tidegate context use staging\n  tidegate topic list --context staging"
+    )]
     Context(context::Verb),
     /// Say what is not as it should be with a node, and what to do about it
     Doctor(doctor::DoctorArguments),
     /// Look into a node's files
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  tidegate log verify tidegate-data\n  tidegate log dump tidegate-data/orders-0 --records")]
     Log(log::Verb),
     /// Print what a shell needs to complete verbs, flags and names of topics
     Completion(completion::CompletionArguments),
     /// Print the manual
-    Man(completion::ManArguments),
+    Man(manual::ManArguments),
     /// Measure a node
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  tidegate bench produce\n  tidegate bench e2e --help")]
     Bench(bench::Verb),
+    /// Print the version
+    #[command(after_help = "Examples:\n  tidegate version\n  tidegate version -o json")]
+    Version,
+    /// Say what a verb does, as its --help
+    #[command(after_help = "Examples:\n  tidegate help\n  tidegate help topic create")]
+    Help(HelpArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct HelpArguments {
+    /// Which; all if none is named
+    #[arg(value_name = "VERB")]
+    verbs: Vec<OsString>,
 }
 
 /// A length of time, more than none.
@@ -126,6 +173,21 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).ok().filter(|duration| !duration.is_zero()).ok_or_else(wrong)
 }
 
+/// Every verb by its words (`topic config set`), with what clap knows of it; the program itself is the one without words.
+pub fn verbs() -> Vec<(String, clap::Command)> {
+    fn walk(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        found.push((path.to_owned(), command.clone()));
+        for verb in command.get_subcommands() {
+            walk(verb, format!("{path} {}", verb.get_name()).trim_start(), found);
+        }
+    }
+    let mut command = Arguments::command();
+    command.build();
+    let mut found = Vec::new();
+    walk(&command, "", &mut found);
+    found
+}
+
 /// Does what the arguments (the program's name first) say.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -133,12 +195,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match parse(&arguments) {
+        Ok((_, Verb::Help(help))) => explain(&arguments, help.verbs),
         Ok((common, verb)) => {
             let output = Output::new(common.output, common.quiet, wants_colour(common.no_color));
             let session = Session::new(output, common.target, common.timeout);
             finish(do_verb(&verb, &session), &session.output)
         }
         Err(error) => refuse(&arguments, &error),
+    }
+}
+
+/// Does what the verb's `--help` does.
+fn explain(arguments: &[OsString], verbs: Vec<OsString>) -> ExitCode {
+    let asked: Vec<OsString> = arguments.iter().take(1).cloned().chain(verbs).chain(["--help".into()]).collect();
+    match parse(&asked) {
+        Err(error) => refuse(&asked, &error),
+        // With `--help` nothing is ever only parsed.
+        Ok(_) => ExitCode::SUCCESS,
     }
 }
 
@@ -152,7 +225,7 @@ struct Settled {
 }
 
 fn parse(arguments: &[OsString]) -> Result<(Settled, Verb), clap::Error> {
-    let mut command = Arguments::command();
+    let mut command = without_empty_variables(Arguments::command());
     if !wants_colour(arguments.iter().any(|a| a == "--no-color")) {
         command = command.color(clap::ColorChoice::Never);
     }
@@ -162,13 +235,18 @@ fn parse(arguments: &[OsString]) -> Result<(Settled, Verb), clap::Error> {
     Ok((Settled { target, output: common.output, quiet: common.quiet, timeout: common.timeout, no_color: common.no_color }, verb))
 }
 
+/// An empty variable is none, as with every shell's `X= command`.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty_variables)
+}
+
 /// Flags win over the environment; within each, a server over a context. Two flags are a contradiction.
 fn target(common: &Common, matches: &ArgMatches) -> Result<Target, &'static str> {
     let by_flag = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    // An empty variable is none, as with every shell's `X= command`.
-    let server = common.server.clone().filter(|text| !text.is_empty() || by_flag("server"));
-    let context = common.context.clone().filter(|text| !text.is_empty() || by_flag("context"));
-    match (server, context) {
+    match (common.server.clone(), common.context.clone()) {
         (Some(_), Some(_)) if by_flag("server") && by_flag("context") => Err("--server and --context both name a node: give one of them"),
         (_, Some(context)) if by_flag("context") => Ok(Target::Context(Named::by("--context", context))),
         (Some(url), _) => Ok(Target::Server(Named::by(if by_flag("server") { "--server" } else { "TIDEGATE_SERVER" }, url))),
@@ -197,9 +275,17 @@ fn do_verb(verb: &Verb, session: &Session) -> Result<(), Failure> {
         Verb::Context(verb) => context::run(verb, session),
         Verb::Doctor(arguments) => doctor::run(arguments, session),
         Verb::Completion(arguments) => completion::script(arguments, &session.output),
-        Verb::Man(arguments) => completion::man(arguments, &session.output),
+        Verb::Man(arguments) => manual::run(arguments, &session.output),
         Verb::Bench(verb) => bench::run(verb, session),
+        Verb::Version => version(&session.output),
+        // It has been answered where arguments are parsed.
+        Verb::Help(_) => Ok(()),
     }
+}
+
+fn version(output: &Output) -> Result<(), Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    output.named(version, &serde_json::json!({"version": version}), |_| format!("tidegate {version}"))
 }
 
 fn finish(outcome: Result<(), Failure>, output: &Output) -> ExitCode {
@@ -215,8 +301,9 @@ fn finish(outcome: Result<(), Failure>, output: &Output) -> ExitCode {
 /// Help and version are errors to clap, too, but of code 0. Whoever closed the output does not want to read them.
 fn refuse(arguments: &[OsString], error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        drop(error.print());
-        return ExitCode::SUCCESS;
+        // What is only in a buffer is not said yet.
+        let said = error.print().and_then(|()| std::io::stdout().flush()).map_err(Failure::from);
+        return finish(said, &Output::new(asked_format(arguments).unwrap_or(Format::Table), false, false));
     }
     match asked_format(arguments) {
         Some(format) if format.is_for_programs() => {
@@ -247,10 +334,104 @@ mod tests {
         words.iter().map(OsString::from).collect()
     }
 
-    /// A promise: the command line is put together without contradictions.
+    /// A promise: the command line is put together without contradictions: no flag means two things, every argument is said what it is, what
+    /// is required comes before what is not, and what one argument refers to is there. (Clap's own check is empty in a release build.)
     #[test]
     fn arguments_are_sound() {
-        Arguments::command().debug_assert();
+        for (verb, command) in verbs() {
+            let mut longs = Vec::new();
+            let mut shorts = Vec::new();
+            let mut has_optional = false;
+            let mut names: Vec<&str> =
+                command.get_subcommands().flat_map(|verb| std::iter::once(verb.get_name()).chain(verb.get_all_aliases())).collect();
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count, "'{verb}' has two verbs of one name");
+            for arg in command.get_arguments() {
+                let id = arg.get_id();
+                assert!(arg.get_help().is_some(), "'{verb}' does not say what {id} is");
+                longs.extend(arg.get_long_and_visible_aliases().into_iter().flatten());
+                shorts.extend(arg.get_short_and_visible_aliases().into_iter().flatten());
+                for other in command.get_arg_conflicts_with(arg) {
+                    assert!(command.get_arguments().any(|known| known.get_id() == other.get_id()), "'{verb}' {id} conflicts with nothing");
+                }
+            }
+            let mut positionals: Vec<_> = command.get_positionals().collect();
+            positionals.sort_by_key(|arg| arg.get_index());
+            for (place, arg) in positionals.iter().enumerate() {
+                assert!(!(has_optional && arg.is_required_set()), "'{verb}' requires {} after what may be missing", arg.get_id());
+                has_optional |= !arg.is_required_set();
+                let takes_several = arg.get_num_args().is_some_and(|count| count.max_values() > 1);
+                assert!(!takes_several || place + 1 == positionals.len(), "'{verb}': nothing can follow {}", arg.get_id());
+            }
+            for (kind, count, distinct) in [
+                ("long", longs.len(), longs.iter().collect::<std::collections::BTreeSet<_>>().len()),
+                ("short", shorts.len(), shorts.iter().collect::<std::collections::BTreeSet<_>>().len()),
+            ] {
+                assert_eq!(count, distinct, "'{verb}' has two {kind} flags of one name: {longs:?} {shorts:?}");
+            }
+        }
+    }
+
+    /// A line of a shell up to its first pipe, redirection or comment, as words.
+    fn words(line: &str) -> Vec<OsString> {
+        let mut words: Vec<String> = Vec::new();
+        let mut quote = None;
+        let mut is_within = false;
+        for c in line.chars() {
+            match (quote, c) {
+                (Some(open), c) if open == c => quote = None,
+                (Some(_), c) => words.last_mut().unwrap().push(c),
+                (None, '|' | '>' | '<' | '#' | '&' | ';') => break,
+                (None, c) if c.is_whitespace() => is_within = false,
+                (None, c) => {
+                    if !is_within {
+                        words.push(String::new());
+                        is_within = true;
+                    }
+                    if c == '\'' || c == '"' { quote = Some(c) } else { words.last_mut().unwrap().push(c) }
+                }
+            }
+        }
+        words.into_iter().map(OsString::from).collect()
+    }
+
+    /// A promise: every verb shows at least one example with the verb's own words in it, and the arguments of every example are taken.
+    #[test]
+    fn every_verb_has_examples() {
+        let mut lacking = Vec::new();
+        for (verb, command) in verbs() {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let own: Vec<&str> = verb.split(' ').filter(|word| !word.is_empty()).collect();
+            // What an example does may stand behind it, two spaces apart.
+            let example = |line: &'_ str| Some(line[line.find("tidegate ")?..].split("  ").next()?.to_owned());
+            let examples: Vec<String> = text.lines().take_while(|line| !line.starts_with("Format")).filter_map(example).collect();
+            if !text.contains("Examples:\n") || !examples.iter().any(|line| own.iter().all(|word| line.contains(word))) {
+                lacking.push(verb.clone());
+            }
+            for line in examples.iter().filter(|line| !line.contains(['`', '$', '(', ')'])) {
+                let parsed = Arguments::try_parse_from(words(line));
+                let error = parsed.err().filter(clap::Error::use_stderr);
+                assert!(error.is_none(), "'{verb}': {line}\n{}", error.unwrap());
+            }
+        }
+        assert_eq!(lacking, Vec::<String>::new(), "verbs without examples");
+    }
+
+    /// A promise: wherever a topic is named, a shell offers the topics that there are.
+    #[test]
+    fn every_topic_is_completed() {
+        let mut lacking = Vec::new();
+        for (verb, command) in verbs() {
+            for arg in command.get_arguments() {
+                let is_topic = arg.get_value_names().is_some_and(|names| names.iter().any(|name| *name == "TOPIC"));
+                if is_topic && arg.get::<ArgValueCompleter>().is_none() {
+                    lacking.push(format!("{verb} {}", arg.get_id()));
+                }
+            }
+        }
+        assert_eq!(lacking, Vec::<String>::new(), "topics that are not completed");
     }
 
     /// A promise: durations are what they say, and nothing that is none gets through.
