@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
+use tidegate_storage::io::{RealIo, write_atomically};
 
 use super::output::Output;
 use super::{Arguments, Failure};
@@ -39,7 +40,7 @@ pub(super) fn run(arguments: &ManArguments, output: &Output) -> Result<(), Failu
     let mut left = vec![&command];
     while let Some(verb) = left.pop() {
         let name = Man::new(verb.clone()).get_filename();
-        std::fs::write(dir.join(name), page(verb)?).map_err(failed)?;
+        write_atomically(&RealIo, &dir.join(name), page(verb)?.as_bytes()).map_err(failed)?;
         left.extend(verb.get_subcommands());
     }
     output.note(&format!("the pages are in {}", dir.display()));
