@@ -179,6 +179,14 @@ impl Session {
 
     /// Says what to do about it, or who was asked and who says that it is this one.
     async fn advise(&self, failure: Failure) -> Failure {
+        let failure = match failure {
+            // What it is told with stays.
+            Failure::Advised(error @ Error::Problem(_), advice) => match self.with_nearest_topic(Failure::Client(error)).await {
+                Failure::Client(error) => return Failure::Advised(error, advice),
+                other => return other,
+            },
+            other => other,
+        };
         let (Failure::Client(error), Ok(server)) = (&failure, self.server()) else { return failure };
         let advice = match error {
             Error::Connect { .. } if server.origin == DEFAULT => {
@@ -204,6 +212,9 @@ impl Session {
     /// There is no such topic: names the nearest that there is, if the server says in time which there are.
     async fn with_nearest_topic(&self, failure: Failure) -> Failure {
         let Failure::Client(Error::Problem(mut problem)) = failure else { return failure };
+        if problem.code != "topic-not-found" {
+            return Failure::Client(Error::Problem(problem));
+        }
         let names = async {
             let client = self.client_within(Some(GUESS_TIMEOUT)).ok()?;
             let topics = tokio::time::timeout(GUESS_TIMEOUT, client.list_topics("")).await.ok()?.ok()?;
