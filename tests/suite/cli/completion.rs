@@ -115,7 +115,7 @@ fn zsh_completes() {
         _describe() { print -r -- "offered ${(P)3} ${@:4}"; }
         autoload -Uz _tidegate
         words=(tidegate ${=1}) CURRENT=$#words
-        _tidegate
+        _tidegate; true
     "#;
     let offered = |line: &str| shell(&person, "zsh", &["-f", "-c", script, "zsh", line]);
     assert_eq!(offered("topic describe ord").trim(), "offered orders");
