@@ -128,8 +128,6 @@ async fn what_is_not_answered_is_a_problem() {
     let wrong = node.call("DELETE", "/livez", "").await;
     assert_eq!(wrong.problem(), (405, "method-not-allowed".to_owned()));
     assert_eq!(wrong.header("allow"), Some("GET,HEAD"));
-    let said: Value = serde_json::from_slice(&wrong.body).unwrap();
-    assert_eq!(said["detail"], "the path takes GET, HEAD");
     assert_eq!(node.call("TRACE", "/livez", "").await.problem().0, 405);
     assert_eq!(node.call("GET", "/docs/nothing.js", "").await.problem().0, 404);
     for (method, path) in operations() {

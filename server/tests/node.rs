@@ -93,7 +93,7 @@ fn topics_by_command_line() {
     assert_eq!(code(&["topic", "create", "flights"]), 1);
     assert_eq!(code(&["topic", "create", "flights", "-p", "3", "--if-not-exists"]), 0);
     assert_eq!(code(&["topic", "describe", "nothing"]), 3);
-    assert_eq!(code(&["topic", "create", "bad/name"]), 1);
+    assert_eq!(code(&["topic", "create", "bad/name"]), 2);
 
     let described: Value = serde_json::from_slice(&tidegate(&node, &["topic", "describe", "flights", "-o", "json"]).stdout).unwrap();
     assert_eq!((described["partitions"].as_array().unwrap().len(), &described["config"]["retention.ms"]["source"]), (3, &"topic".into()));

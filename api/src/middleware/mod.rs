@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
@@ -182,7 +182,6 @@ impl Rules {
     async fn leave(&self, visit: Visit, response: Response) -> Response {
         let mut response = as_problem(response);
         if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-            let error = with_methods(error, response.headers());
             write_problem(&mut response, &error, &visit);
         } else {
             response = with_ignored_fields(response).await;
@@ -235,15 +234,6 @@ fn as_problem(response: Response) -> Response {
         tracing::error!(%status, "an answer that is no problem");
     }
     ApiError::new(code, detail).into_response()
-}
-
-/// Names the methods that the path takes, which only the framework knows, and only in `Allow`.
-fn with_methods(error: ApiError, headers: &HeaderMap) -> ApiError {
-    let allowed = headers.get(ALLOW).and_then(|value| value.to_str().ok()).filter(|_| error.code() == ErrorCode::MethodNotAllowed);
-    match allowed {
-        Some(allowed) => ApiError::new(ErrorCode::MethodNotAllowed, format!("the path takes {}", allowed.replace(',', ", "))),
-        None => error,
-    }
 }
 
 fn write_problem(response: &mut Response, error: &ApiError, visit: &Visit) {
