@@ -17,6 +17,13 @@ METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 EQUAL = ("format", "pattern", "multipleOf", "const", "uniqueItems")
+# Any change of one is for a person to judge: what it means cannot be seen without the other keywords beside it.
+JUDGED = (
+    "oneOf", "anyOf", "allOf", "not", "if", "then", "else", "prefixItems", "contains", "patternProperties", "propertyNames",
+    "unevaluatedProperties", "unevaluatedItems", "dependentRequired", "dependentSchemas", "discriminator", "contentEncoding",
+)  # fmt: skip
+# How a parameter's value is written where the document does not say.
+STYLES = {"path": "simple", "query": "form", "header": "simple", "cookie": "form"}
 
 
 class Comparison:
@@ -27,17 +34,39 @@ class Comparison:
         self.found = []
         self.seen = set()
 
+    def resolved(self, document, node):
+        """What a reference, or a chain of them, leads to; one that leads nowhere is a complaint, and as good as nothing."""
+        node = node or {}
+        for _ in range(16):
+            if "$ref" not in node:
+                return node
+            target = document
+            for part in node["$ref"].removeprefix("#/").split("/"):
+                name = part.replace("~1", "/").replace("~0", "~")
+                target = target.get(name) if isinstance(target, dict) else None
+            if not isinstance(target, dict):
+                self.say(node["$ref"], f"leads nowhere in the {'older' if document is self.old else 'newer'} document")
+                return {}
+            node = target
+        raise ValueError(f"{node['$ref']} leads in a circle")
+
     def say(self, at, what):
         line = f"{at}: {what}"
         if line not in self.found:
             self.found.append(line)
 
     def run(self):
+        self.servers("the document", self.old.get("servers"), self.new.get("servers"))
+        for kind, components in self.old.get("components", {}).items():
+            for name in components:
+                if name not in self.new.get("components", {}).get(kind, {}):
+                    self.say(f"components {kind} {name}", "is gone")
         paths = self.new.get("paths", {})
         for path, item in self.old.get("paths", {}).items():
             if path not in paths:
                 self.say(path, "is gone")
                 continue
+            self.servers(path, item.get("servers"), paths[path].get("servers"))
             for method in METHODS:
                 if method not in item:
                     continue
@@ -52,25 +81,41 @@ class Comparison:
         for name in ("operationId", "tags"):
             if old.get(name) != new.get(name):
                 self.say(at, f"its {name} was {said(old.get(name))} and is {said(new.get(name))}")
+        self.servers(at, old.get("servers"), new.get("servers"))
+        self.security(at, old.get("security", self.old.get("security")), new.get("security", self.new.get("security")))
         self.parameters(at, self.parameters_of(self.old, old_item, old), self.parameters_of(self.new, new_item, new))
-        self.request(at, resolved(self.old, old.get("requestBody")), resolved(self.new, new.get("requestBody")))
+        self.request(at, self.resolved(self.old, old.get("requestBody")), self.resolved(self.new, new.get("requestBody")))
         for status, response in old.get("responses", {}).items():
             if status not in new.get("responses", {}):
                 self.say(at, f"{status} is gone")
                 continue
-            old_response, new_response = resolved(self.old, response), resolved(self.new, new["responses"][status])
+            old_response, new_response = self.resolved(self.old, response), self.resolved(self.new, new["responses"][status])
             self.bodies(f"{at} {status}", old_response, new_response, is_request=False)
             headers = new_response.get("headers", {})
             for name, header in old_response.get("headers", {}).items():
                 if name not in headers:
                     self.say(f"{at} {status}", f"header {name} is gone")
                     continue
-                schemas = [resolved(*it).get("schema", {}) for it in ((self.old, header), (self.new, headers[name]))]
+                schemas = [self.resolved(*it).get("schema", {}) for it in ((self.old, header), (self.new, headers[name]))]
                 self.schema(f"{at} {status} header {name}", *schemas, is_request=False)
 
-    @staticmethod
-    def parameters_of(document, item, operation):
-        every = [resolved(document, it) for it in (*item.get("parameters", ()), *operation.get("parameters", ()))]
+    def servers(self, at, old, new):
+        """Where calls go; more places hurt nobody, and where none is named it is where the document comes from."""
+        urls = [[it.get("url") for it in servers or [{"url": "/"}]] for servers in (old, new)]
+        for url in urls[0]:
+            if url not in urls[1]:
+                self.say(at, f"the server {said(url)} is gone")
+
+    def security(self, at, old, new):
+        """Each way in that was enough has to be enough still: one of the new ways asks for no more than it. No way at all is no question."""
+        before, after = old or [{}], new or [{}]
+        for way in before:
+            is_enough = any(all(name in way and set(scopes) <= set(way[name]) for name, scopes in other.items()) for other in after)
+            if not is_enough:
+                self.say(at, f"{said(way) if way else 'a call without a name'} is no longer enough: it asks for {said(after)}")
+
+    def parameters_of(self, document, item, operation):
+        every = [self.resolved(document, it) for it in (*item.get("parameters", ()), *operation.get("parameters", ()))]
         # Names of headers are alike in any case.
         return {(it["in"], it["name"].lower() if it["in"] == "header" else it["name"]): it for it in every}
 
@@ -83,10 +128,24 @@ class Comparison:
             other = new[place, name]
             if other.get("required", False) and not parameter.get("required", False):
                 self.say(here, "is required now")
+            for what, (before, after) in {
+                "style": (style(parameter), style(other)),
+                "explode": (parameter.get("explode", style(parameter) == "form"), other.get("explode", style(other) == "form")),
+                "allowReserved": (parameter.get("allowReserved", False), other.get("allowReserved", False)),
+            }.items():
+                if before != after:
+                    self.say(here, f"its {what} was {said(before)} and is {said(after)}")
+            self.content(here, parameter, other)
             self.schema(here, parameter.get("schema", {}), other.get("schema", {}), is_request=True)
         for (place, name), parameter in new.items():
             if (place, name) not in old and parameter.get("required", False):
                 self.say(f"{at} {place} {name}", "is new and required")
+
+    def content(self, at, old, new):
+        """Of a parameter that is written as a media type, not by a style."""
+        if bool(old.get("content")) != bool(new.get("content")):
+            self.say(at, "is written in another way")
+        self.bodies(at, old, new, is_request=True)
 
     def request(self, at, old, new):
         if new.get("required", False) and not old.get("required", False):
@@ -112,7 +171,7 @@ class Comparison:
                 return
             self.seen.add((names[0], is_request))
             at = f"{names[0].rsplit('/', 1)[1]} (in {'requests' if is_request else 'answers'})"
-        old, new = resolved(self.old, old), resolved(self.new, new)
+        old, new = self.resolved(self.old, old), self.resolved(self.new, new)
         self.types(at, old, new, is_request)
         self.values(at, old, new, is_request)
         self.fields(at, old, new, is_request)
@@ -122,8 +181,7 @@ class Comparison:
                 self.schema(f"{at} {name}", *inner, is_request)
             elif inner[0] != inner[1]:
                 self.say(at, f"its {name} was {said(inner[0])} and is {said(inner[1])}")
-        for name in ("oneOf", "anyOf", "allOf"):
-            # Unions are matched by nothing that a program can see, so any change of one is for a person to judge.
+        for name in JUDGED:
             if old.get(name) != new.get(name):
                 self.say(at, f"its {name} has changed")
 
@@ -188,17 +246,8 @@ def types_of(schema):
     return {value} if isinstance(value, str) else set(value)
 
 
-def resolved(document, node):
-    """What a reference, or a chain of them, leads to."""
-    node = node or {}
-    for _ in range(16):
-        if "$ref" not in node:
-            return node
-        target = document
-        for part in node["$ref"].removeprefix("#/").split("/"):
-            target = target[part.replace("~1", "/").replace("~0", "~")]
-        node = target
-    raise ValueError(f"{node['$ref']} leads in a circle")
+def style(parameter):
+    return parameter.get("style", STYLES.get(parameter.get("in")))
 
 
 def compare(old, new):

@@ -4,6 +4,8 @@ import contextlib
 import copy
 import io
 import json
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -127,10 +129,82 @@ class Breaking(unittest.TestCase):
             "Thing (in answers) config: its additionalProperties was "
             '{"type": ["string", "null"]} and is false': lambda new: fields(new)["config"].update(additionalProperties=False),
             "Thing (in answers): its oneOf has changed": lambda new: thing(new).update(oneOf=[{}]),
+            "Thing (in requests): its additionalProperties was not there and is false": lambda new: thing(new).update(
+                additionalProperties=False
+            ),
+            "Thing (in requests): its unevaluatedProperties has changed": lambda new: thing(new).update(unevaluatedProperties=False),
+            "Thing (in requests) config: its propertyNames has changed": lambda new: fields(new)["config"].pop("propertyNames"),
+            f'{at} query how: its style was "form" and is "pipeDelimited"': lambda new: put(new)["parameters"][1].update(
+                style="pipeDelimited"
+            ),
+            f"{at} query how: its explode was true and is false": lambda new: put(new)["parameters"][1].update(explode=False),
+            f"{at} query how: its allowReserved was false and is true": lambda new: put(new)["parameters"][1].update(allowReserved=True),
+            f"{at} query how: is written in another way": lambda new: put(new)["parameters"][1].update(
+                content={"application/json": {"schema": {}}}
+            ),
+            f'{at}: a call without a name is no longer enough: it asks for [{{"token": []}}]': lambda new: put(new).update(
+                security=[{"token": []}]
+            ),
+            'GET /things/{id}: a call without a name is no longer enough: it asks for [{"token": []}]': lambda new: new.update(
+                security=[{"token": []}]
+            ),
+            'the document: the server "/" is gone': lambda new: new.update(servers=[{"url": "https://example.org"}]),
+            '/things/{id}: the server "/" is gone': lambda new: new["paths"]["/things/{id}"].update(servers=[{"url": "/2"}]),
+            f'{at}: the server "/" is gone': lambda new: put(new).update(servers=[{"url": "/2"}]),
+            "components schemas Thing: is gone": lambda new: new["components"]["schemas"].pop("Thing"),
+            "#/components/schemas/Thing: leads nowhere in the newer document": lambda new: new["components"]["schemas"].pop("Thing"),
+            "components responses Problem: is gone": lambda new: new["components"].pop("responses"),
         }
         for line, change in breaks.items():
             with self.subTest(line):
                 self.assertIn(line, self.lines(change))
+
+    def test_ways_in_are_compared(self):
+        """A promise: who could call still can: another way in beside the old one is no break, more scopes for it are."""
+
+        def secured(ways):
+            made = document()
+            put(made)["security"] = ways
+            return made
+
+        at = "PUT /things/{id}"
+        for old, new, found in [
+            ([], [{}], []),
+            ([{"token": ["read"]}], [{"token": ["read"]}, {"key": []}], []),
+            ([{"token": ["read"]}], [{"token": []}], []),
+            ([{"token": ["read"]}], [], []),
+            ([{"token": ["read"]}], [{}, {"key": []}], []),
+            ([{}, {"token": []}], [{"token": []}], [f'{at}: a call without a name is no longer enough: it asks for [{{"token": []}}]']),
+            (
+                [{"token": ["read"]}],
+                [{"token": ["read", "write"]}],
+                [f'{at}: {{"token": ["read"]}} is no longer enough: it asks for [{{"token": ["read", "write"]}}]'],
+            ),
+            ([{"token": []}], [{"key": []}], [f'{at}: {{"token": []}} is no longer enough: it asks for [{{"key": []}}]']),
+        ]:
+            with self.subTest(f"{old} {new}"):
+                self.assertEqual(breaking.compare(secured(old), secured(new)), found)
+
+    def test_every_rule_is_seen_from_the_command_line(self):
+        """A promise: the script itself ends with a failure for each kind of break, not only its function, and never with a traceback."""
+        changes = [
+            lambda new: new["components"]["schemas"].pop("Thing"),
+            lambda new: put(new).update(security=[{"token": []}]),
+            lambda new: new.update(servers=[{"url": "/2"}]),
+            lambda new: put(new)["parameters"][1].update(explode=False),
+            lambda new: thing(new).update(additionalProperties=False),
+        ]
+        for place, change in enumerate(changes):
+            with self.subTest(place), tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                new = document()
+                change(new)
+                (folder / "0.1.0.json").write_text(json.dumps(document()))
+                (folder / "new").write_text(json.dumps(new))
+                script = str(Path(breaking.__file__))
+                ran = subprocess.run([sys.executable, script, str(folder / "new"), name], capture_output=True, text=True, check=False)
+                self.assertEqual((ran.returncode, ran.stderr), (1, ""))
+                self.assertIn("breaks since 0.1.0", ran.stdout)
 
     def test_a_renamed_component_is_found(self):
         """A promise: a component's name is a class in somebody's program."""
@@ -153,6 +227,9 @@ class Breaking(unittest.TestCase):
             lambda new: put(new)["responses"].update({"202": {"description": ""}}),
             lambda new: put(new)["responses"]["200"]["headers"].update(More={"schema": {"type": "string"}}),
             lambda new: fields(new).update(more={"type": "string"}),
+            lambda new: new.update(servers=[{"url": "/"}, {"url": "https://example.org"}]),
+            lambda new: put(new)["parameters"][1].update(style="form", explode=True),
+            lambda new: new["components"]["schemas"].update(More={"type": "string"}),
             lambda new: put(new).update(summary="Other words", description="And more of them"),
         ]
         for place, change in enumerate(growths):

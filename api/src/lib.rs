@@ -23,6 +23,7 @@
 //! | [`openapi`] | the contract, made from the routes |
 //! | [`state`] | what handlers are given |
 
+mod answer;
 pub mod connection;
 mod counted;
 mod dto;

@@ -107,6 +107,19 @@ fn operations() -> Vec<(String, String)> {
     all
 }
 
+/// A promise: whoever opens the address itself comes to the documentation, and every answer of JSON ends its line.
+#[tokio::test]
+async fn the_root_leads_on_and_lines_end() {
+    let node = Node::start(ApiConfig::default()).await;
+    let root = node.call("GET", "/", "").await;
+    assert_eq!((root.status, root.header("location")), (307, Some("/docs/")));
+    assert_eq!(node.call("GET", "/docs/", "").await.status, 200);
+    for path in ["/livez", "/readyz", "/nowhere", "/v1/limits"] {
+        let body = node.call("GET", path, "").await.body;
+        assert!(body.ends_with(b"}\n"), "{path}: {}", String::from_utf8_lossy(&body));
+    }
+}
+
 /// A promise: an unknown path, a wrong method, and everything on a node that has not started, are problems.
 #[tokio::test]
 async fn what_is_not_answered_is_a_problem() {

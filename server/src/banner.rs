@@ -5,10 +5,8 @@ use std::path::Path;
 /// Three lines for a shell: make a topic, write a record, read it back. They may be run again and again.
 pub fn curl_lines(base_url: &str) -> [String; 3] {
     [
-        format!("curl -X PUT {base_url}/v1/topics/hello -H 'Content-Type: application/json' -d '{{\"partitions\":1}}'"),
-        format!(
-            "curl {base_url}/v1/topics/hello/records -H 'Content-Type: application/json' -d '{{\"records\":[{{\"key\":\"k1\",\"value\":{{\"hello\":\"world\"}}}}]}}'"
-        ),
+        format!("curl -X PUT {base_url}/v1/topics/hello -d '{{\"partitions\":1}}'"),
+        format!("curl {base_url}/v1/topics/hello/records -d '{{\"records\":[{{\"key\":\"k1\",\"value\":{{\"hello\":\"world\"}}}}]}}'"),
         format!("curl '{base_url}/v1/topics/hello/partitions/0/records?offset=0'"),
     ]
 }

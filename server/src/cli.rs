@@ -23,6 +23,7 @@ mod doctor;
 mod failure;
 mod find;
 mod log;
+mod manual;
 mod options;
 mod output;
 mod produce;
@@ -30,13 +31,17 @@ mod record;
 mod serve;
 mod session;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod time;
 mod topic;
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::ArgValueCompleter;
@@ -45,9 +50,29 @@ use failure::Failure;
 use output::{Format, Output};
 use session::{Named, Session, Target};
 
+/// What stands at the end of the first page of help, and of the manual.
+const AFTER_HELP: &str = "\
+Examples:
+  tidegate serve --data-dir /var/lib/tidegate
+  tidegate topic create orders -p 12
+  echo hello | tidegate produce orders
+  tidegate consume orders
+  tidegate help topic create
+
+Exit codes:
+  0    done
+  1    it failed
+  2    the arguments are wrong
+  3    what was named does not exist
+  4    not allowed
+  5    no server answers, or not in time
+  6    there is a difference, or something is not healthy
+  130  Ctrl-C";
+
 /// A durable event log that anybody can use over HTTP: server and command line in one.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "tidegate", version, after_help = AFTER_HELP)]
+#[command(disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -73,7 +98,7 @@ struct Common {
     /// Say nothing but results and errors
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// How long one call may take: 500ms, 30s, 2m
+    /// How long one call may take: 500ms, 30s, 2m [default: 130s; 10s for what only looks]
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// No colours on a terminal; NO_COLOR in the environment does the same
@@ -84,9 +109,13 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run a node
+    #[command(
+        after_help = "Examples:\n  tidegate serve\n  tidegate serve --data-dir /var/lib/tidegate --listen 127.0.0.1:9000\n  tidegate serve --config /etc/tidegate.toml --set num.partitions=4"
+    )]
     Serve(config::NodeArguments),
     /// Work with topics
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  tidegate topic list\n  tidegate topic create orders -p 12\n  tidegate topic describe orders")]
     Topic(topic::Verb),
     /// Put records into a topic: lines, JSON, CSV, a whole file
     Produce(produce::Arguments),
@@ -98,25 +127,45 @@ enum Verb {
     Find(find::Arguments),
     /// Look at the cluster and its health
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  tidegate cluster status\n  tidegate cluster health")]
     Cluster(cluster::Verb),
     /// Check or show what a node would be told; list every key there is
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  tidegate config options\n  tidegate config check --config /etc/tidegate.toml")]
     Config(config::Verb),
     /// Give names to servers
     #[command(subcommand)]
+    #[command(
+        after_help = "Examples:\n  tidegate context add staging http://10.0.0.7:8080\n  tidegate context use staging\n  tidegate topic list --context staging"
+    )]
     Context(context::Verb),
     /// Say what is not as it should be with a node, and what to do about it
     Doctor(doctor::DoctorArguments),
     /// Look into a node's files
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  tidegate log verify tidegate-data\n  tidegate log dump tidegate-data/orders-0 --records")]
     Log(log::Verb),
     /// Print what a shell needs to complete verbs, flags and names of topics
     Completion(completion::CompletionArguments),
     /// Print the manual
-    Man(completion::ManArguments),
+    Man(manual::ManArguments),
     /// Measure a node
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  tidegate bench produce\n  tidegate bench e2e --help")]
     Bench(bench::Verb),
+    /// Print the version
+    #[command(after_help = "Examples:\n  tidegate version\n  tidegate version -o json")]
+    Version,
+    /// Say what a verb does, as its --help
+    #[command(after_help = "Examples:\n  tidegate help\n  tidegate help topic create")]
+    Help(HelpArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct HelpArguments {
+    /// Which; all if none is named
+    #[arg(value_name = "VERB")]
+    verbs: Vec<OsString>,
 }
 
 /// A length of time, more than none.
@@ -126,6 +175,21 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).ok().filter(|duration| !duration.is_zero()).ok_or_else(wrong)
 }
 
+/// Every verb by its words (`topic config set`), with what clap knows of it; the program itself is the one without words.
+pub fn verbs() -> Vec<(String, clap::Command)> {
+    fn walk(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        found.push((path.to_owned(), command.clone()));
+        for verb in command.get_subcommands() {
+            walk(verb, format!("{path} {}", verb.get_name()).trim_start(), found);
+        }
+    }
+    let mut command = Arguments::command();
+    command.build();
+    let mut found = Vec::new();
+    walk(&command, "", &mut found);
+    found
+}
+
 /// Does what the arguments (the program's name first) say.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -133,12 +197,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match parse(&arguments) {
+        Ok((_, Verb::Help(help))) => explain(&arguments, help.verbs),
         Ok((common, verb)) => {
             let output = Output::new(common.output, common.quiet, wants_colour(common.no_color));
             let session = Session::new(output, common.target, common.timeout);
             finish(do_verb(&verb, &session), &session.output)
         }
         Err(error) => refuse(&arguments, &error),
+    }
+}
+
+/// Does what the verb's `--help` does.
+fn explain(arguments: &[OsString], verbs: Vec<OsString>) -> ExitCode {
+    let asked: Vec<OsString> = arguments.iter().take(1).cloned().chain(verbs).chain(["--help".into()]).collect();
+    match parse(&asked) {
+        Err(error) => refuse(&asked, &error),
+        // With `--help` nothing is ever only parsed.
+        Ok(_) => ExitCode::SUCCESS,
     }
 }
 
@@ -152,7 +227,7 @@ struct Settled {
 }
 
 fn parse(arguments: &[OsString]) -> Result<(Settled, Verb), clap::Error> {
-    let mut command = Arguments::command();
+    let mut command = without_empty_variables(Arguments::command());
     if !wants_colour(arguments.iter().any(|a| a == "--no-color")) {
         command = command.color(clap::ColorChoice::Never);
     }
@@ -162,13 +237,18 @@ fn parse(arguments: &[OsString]) -> Result<(Settled, Verb), clap::Error> {
     Ok((Settled { target, output: common.output, quiet: common.quiet, timeout: common.timeout, no_color: common.no_color }, verb))
 }
 
+/// An empty variable is none, as with every shell's `X= command`.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty_variables)
+}
+
 /// Flags win over the environment; within each, a server over a context. Two flags are a contradiction.
 fn target(common: &Common, matches: &ArgMatches) -> Result<Target, &'static str> {
     let by_flag = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    // An empty variable is none, as with every shell's `X= command`.
-    let server = common.server.clone().filter(|text| !text.is_empty() || by_flag("server"));
-    let context = common.context.clone().filter(|text| !text.is_empty() || by_flag("context"));
-    match (server, context) {
+    match (common.server.clone(), common.context.clone()) {
         (Some(_), Some(_)) if by_flag("server") && by_flag("context") => Err("--server and --context both name a node: give one of them"),
         (_, Some(context)) if by_flag("context") => Ok(Target::Context(Named::by("--context", context))),
         (Some(url), _) => Ok(Target::Server(Named::by(if by_flag("server") { "--server" } else { "TIDEGATE_SERVER" }, url))),
@@ -197,9 +277,17 @@ fn do_verb(verb: &Verb, session: &Session) -> Result<(), Failure> {
         Verb::Context(verb) => context::run(verb, session),
         Verb::Doctor(arguments) => doctor::run(arguments, session),
         Verb::Completion(arguments) => completion::script(arguments, &session.output),
-        Verb::Man(arguments) => completion::man(arguments, &session.output),
+        Verb::Man(arguments) => manual::run(arguments, &session.output),
         Verb::Bench(verb) => bench::run(verb, session),
+        Verb::Version => version(&session.output),
+        // It has been answered where arguments are parsed.
+        Verb::Help(_) => Ok(()),
     }
+}
+
+fn version(output: &Output) -> Result<(), Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    output.named(version, &serde_json::json!({"version": version}), |_| format!("tidegate {version}"))
 }
 
 fn finish(outcome: Result<(), Failure>, output: &Output) -> ExitCode {
@@ -215,8 +303,9 @@ fn finish(outcome: Result<(), Failure>, output: &Output) -> ExitCode {
 /// Help and version are errors to clap, too, but of code 0. Whoever closed the output does not want to read them.
 fn refuse(arguments: &[OsString], error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        drop(error.print());
-        return ExitCode::SUCCESS;
+        // What is only in a buffer is not said yet.
+        let said = error.print().and_then(|()| std::io::stdout().flush()).map_err(Failure::from);
+        return finish(said, &Output::new(asked_format(arguments).unwrap_or(Format::Table), false, false));
     }
     match asked_format(arguments) {
         Some(format) if format.is_for_programs() => {
@@ -237,38 +326,4 @@ fn asked_format(arguments: &[OsString]) -> Option<Format> {
     let environment = std::env::var_os("TIDEGATE_OUTPUT").as_deref().and_then(OsStr::to_str).map(str::to_owned);
     let mut texts = after.chain(words.iter().filter_map(attached)).chain(environment);
     texts.find_map(|text| clap::ValueEnum::from_str(&text, false).ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(words: &[&str]) -> Vec<OsString> {
-        words.iter().map(OsString::from).collect()
-    }
-
-    /// A promise: the command line is put together without contradictions.
-    #[test]
-    fn arguments_are_sound() {
-        Arguments::command().debug_assert();
-    }
-
-    /// A promise: durations are what they say, and nothing that is none gets through.
-    #[test]
-    fn durations() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        for wrong in ["", "5", "0s", "-1s", "soon", "99999999999999999999h"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    /// A promise: a program that asked for JSON is found out even where the rest of its arguments is wrong.
-    #[test]
-    fn formats_are_seen_in_wrong_arguments() {
-        for words in [&["t", "-o", "json", "--x"][..], &["t", "--output=json"], &["t", "-ojson"], &["t", "-o=json"]] {
-            assert_eq!(asked_format(&of(words)), Some(Format::Json), "{words:?}");
-        }
-        assert_eq!(asked_format(&of(&["t", "--", "-o", "json"])), None);
-    }
 }

@@ -1,7 +1,7 @@
 //! One node: its parts started in order, and stopped in the reverse one.
 //!
 //! ```text
-//!   start   bind ─> answer 503 starting ─> directory (locked) ─> metadata ─> broker: recover ─> answer
+//!   start   directory (locked) ─> bind ─> answer 503 starting ─> metadata ─> broker: recover ─> answer
 //!   stop    broker drains (503 draining, long polls answered) ─> connections finish ─> broker ─> metadata ─> directory
 //! ```
 //!
@@ -61,11 +61,18 @@ pub enum StartError {
 /// A node that has its address and answers, but only with 503 `starting`.
 #[derive(Debug)]
 pub struct Listening {
+    settled: Settled,
+    store: Store,
+    state: ApiState,
+    serving: Serving,
+}
+
+/// What is settled once a node has its address.
+#[derive(Debug)]
+struct Settled {
     config: Config,
     clock: Arc<dyn Clock>,
     address: SocketAddr,
-    state: ApiState,
-    serving: Serving,
 }
 
 /// The tasks that run beside the broker.
@@ -96,12 +103,6 @@ pub struct Node {
     serving: Serving,
 }
 
-/// What lies on disk, open.
-struct Opened {
-    store: Store,
-    kv: KvStore,
-}
-
 impl Node {
     /// Starts a node and waits until it takes calls.
     ///
@@ -111,11 +112,13 @@ impl Node {
         Box::pin(Self::listen(config).await?.recover()).await
     }
 
-    /// Takes the address and answers 503 `starting` from then on.
+    /// Takes the data directory, then the address, and answers 503 `starting` from then on.
     ///
     /// # Errors
-    /// [`StartError::Listen`] or [`StartError::Metrics`].
+    /// [`StartError::Storage`], [`StartError::Listen`], [`StartError::Random`] or [`StartError::Metrics`].
     pub async fn listen(config: &Config) -> Result<Listening, StartError> {
+        // The directory first: its lock keeps a second node out, which then has nothing to answer.
+        let store = open_directory(config.data_dir.clone(), config.node_id).await?;
         let recorder = telemetry::recorder()?;
         let refuse = |source| StartError::Listen { address: config.listener.clone(), source };
         let listener = listen(&config.listener.host, config.listener.port).await.map_err(refuse)?;
@@ -138,7 +141,8 @@ impl Node {
         let connections = tokio::spawn(tidegate_api::serve(listener, state.clone(), shutdown));
         let upkeep = tokio::spawn(telemetry::upkeep(recorder));
         tracing::info!(%address, data_dir = %config.data_dir.display(), "listening; the node is starting");
-        Ok(Listening { config: config.clone(), clock, address, state, serving: Serving { stop, connections, upkeep } })
+        let settled = Settled { config: config.clone(), clock, address };
+        Ok(Listening { settled, store, state, serving: Serving { stop, connections, upkeep } })
     }
 
     /// Where it takes calls: the port is the real one if 0 was asked for.
@@ -164,28 +168,31 @@ impl Node {
 impl Listening {
     /// Where it answers.
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.settled.address
     }
 
-    /// Opens the data directory, recovers what is in it, and takes calls from then on.
+    /// Recovers what is in the data directory, and takes calls from then on.
     ///
     /// # Errors
     /// [`StartError`]; nothing of the node is left running then.
     pub async fn recover(self) -> Result<Node, StartError> {
-        match Box::pin(self.open()).await {
+        let Self { settled, store, state, serving } = self;
+        match Box::pin(settled.open(store)).await {
             Ok((broker, quorum)) => {
-                self.state.set_broker(broker.clone());
-                Ok(Node { address: self.address, broker, quorum, serving: self.serving })
+                state.set_broker(broker.clone());
+                Ok(Node { address: settled.address, broker, quorum, serving })
             }
             Err(error) => {
-                self.serving.finish().await;
+                serving.finish().await;
                 Err(error)
             }
         }
     }
+}
 
-    async fn open(&self) -> Result<(Broker, Arc<RaftQuorum>), StartError> {
-        let Opened { store, kv } = open_directory(self.config.data_dir.clone(), self.config.node_id).await?;
+impl Settled {
+    async fn open(&self, store: Store) -> Result<(Broker, Arc<RaftQuorum>), StartError> {
+        let kv = open_metadata(store.metadata_path(), self.config.node_id).await?;
         let raft = RaftConfig {
             peer_address: None,
             first_start: FirstStart::Found { cluster_id: ClusterId::new(random_uuid()?), secret: ClusterSecret::new(random()?) },
@@ -222,17 +229,21 @@ impl Listening {
     }
 }
 
-/// Opens what lies on disk, off the runtime: it reads, syncs, and may wait for a slow disk.
-async fn open_directory(data_dir: PathBuf, node_id: NodeId) -> Result<Opened, StartError> {
-    let (directory_id, store_id) = (random_uuid()?, random_uuid()?);
-    let opening = tokio::task::spawn_blocking(move || {
-        // The directory first: its lock is what keeps a second node out.
-        let store = Store::open(Arc::new(RealIo), &data_dir, node_id, directory_id)?;
-        let kv = KvStore::open(&store.metadata_path(), node_id, store_id)?;
-        Ok(Opened { store, kv })
-    });
+/// Takes the data directory, off the runtime: it reads, syncs, and may wait for a slow disk.
+async fn open_directory(data_dir: PathBuf, node_id: NodeId) -> Result<Store, StartError> {
+    let directory_id = random_uuid()?;
+    Ok(off_runtime(move || Store::open(Arc::new(RealIo), &data_dir, node_id, directory_id)).await?)
+}
+
+/// Opens the small keyed state, off the runtime too.
+async fn open_metadata(path: PathBuf, node_id: NodeId) -> Result<KvStore, StartError> {
+    let store_id = random_uuid()?;
+    Ok(off_runtime(move || KvStore::open(&path, node_id, store_id)).await?)
+}
+
+async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     // It cannot be cancelled, and a panic in it would have ended the process.
-    opening.await.unwrap_or_else(|error| unreachable!("opening the directory did not end: {error}"))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| unreachable!("opening what lies on disk did not end: {error}"))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], StartError> {

@@ -93,7 +93,7 @@ fn topics_by_command_line() {
     assert_eq!(code(&["topic", "create", "flights"]), 1);
     assert_eq!(code(&["topic", "create", "flights", "-p", "3", "--if-not-exists"]), 0);
     assert_eq!(code(&["topic", "describe", "nothing"]), 3);
-    assert_eq!(code(&["topic", "create", "bad/name"]), 1);
+    assert_eq!(code(&["topic", "create", "bad/name"]), 2);
 
     let described: Value = serde_json::from_slice(&tidegate(&node, &["topic", "describe", "flights", "-o", "json"]).stdout).unwrap();
     assert_eq!((described["partitions"].as_array().unwrap().len(), &described["config"]["retention.ms"]["source"]), (3, &"topic".into()));
@@ -126,6 +126,25 @@ fn a_directory_has_one_node() {
         "{said}"
     );
     assert_eq!(tidegate(&node, &["topic", "list"]).status.code(), Some(0));
+}
+
+/// A promise: a node that cannot start says what cannot be used and what to do; one whose directory is taken never says that it listens.
+#[test]
+fn what_cannot_be_used_is_named() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let node = serve(dir.path());
+    let start = |data: &str, listen: &str| {
+        let second = command(&["serve", "--listen", listen, "--data-dir", data]).output().unwrap();
+        assert_eq!((second.status.code(), second.stdout.len()), (Some(1), 0));
+        text(&second.stderr)
+    };
+    let taken = node.url.trim_start_matches("http://");
+    let said = start(other.path().to_str().unwrap(), taken);
+    assert!(said.contains("cannot listen on") && said.contains("choose another port with --listen"), "{said}");
+    let said = start(dir.path().to_str().unwrap(), "127.0.0.1:0");
+    assert!(said.contains("another process has it open") && !said.contains("listening"), "{said}");
+    let said = start("/proc/x", "127.0.0.1:0");
+    assert!(said.contains("the data directory /proc/x (--data-dir) cannot be used"), "{said}");
 }
 
 /// A promise: SIGTERM ends the node with code 0; a call that waits for records is answered first; what was acknowledged is whole on disk.

@@ -1,10 +1,15 @@
 //! The command line as people and scripts meet it: what is on the screen, word for word, and the exit code.
 //!
 //! `cli/*.txt` are transcripts: a line `$ tidegate …` is run against a live node, what follows is what it prints: standard output as it is,
-//! standard error behind `!`, and the exit code in brackets unless it is 0. Ids, addresses and times are masked. `UPDATE=1` writes them anew.
+//! standard error behind `!`, and the exit code in brackets unless it is 0. Ids, addresses and paths are masked (`DATA` is the node's data
+//! directory), in `measures.txt` numbers too. `UPDATE=1` writes them anew. [`coverage`] says which verbs have to be in them.
+
+mod completion;
+mod coverage;
+mod others;
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -97,14 +102,13 @@ fn words(line: &str) -> Vec<String> {
 }
 
 /// Replaces what differs from run to run.
-fn masked(text: &str, node: &Process, home: &Path) -> String {
-    let text = text.replace(&node.address().to_string(), "127.0.0.1:8080").replace(home.to_str().unwrap(), "~");
+fn masked(text: &str) -> String {
     let is_id = |word: &str| {
         word.len() == 36
             && word.bytes().enumerate().all(|(n, b)| if [8, 13, 18, 23].contains(&n) { b == b'-' } else { b.is_ascii_hexdigit() })
     };
     let mut masked = String::new();
-    let mut rest = text.as_str();
+    let mut rest = text;
     while !rest.is_empty() {
         if rest.get(..36).is_some_and(is_id) {
             masked.push_str("00000000-0000-0000-0000-000000000000");
@@ -126,41 +130,100 @@ fn masked(text: &str, node: &Process, home: &Path) -> String {
     masked
 }
 
-/// Runs a transcript's lines and writes what comes of them.
-fn replay(script: &str, node: &Process, person: &Person) -> String {
-    let mut text = String::new();
-    for line in script.lines().filter(|line| line.starts_with("$ ") || line.starts_with('#')) {
-        text.push_str(line);
-        text.push('\n');
-        let Some(arguments) = line.strip_prefix("$ tidegate") else { continue };
-        let arguments = words(arguments);
-        let ran = person.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        text.push_str(&ran.stdout);
-        for line in ran.stderr.lines() {
-            writeln!(text, "{}", format!("! {line}").trim_end()).unwrap();
-        }
-        if ran.code != Some(0) {
-            writeln!(text, "[{}]", ran.code.map_or_else(|| "signal".to_owned(), |code| code.to_string())).unwrap();
-        }
-        text.push('\n');
-    }
-    masked(&text, node, person.home.path())
+/// Where a transcript happens: whoever runs it, and words that stand for what differs from run to run.
+struct Scene<'p> {
+    person: &'p Person,
+    /// The word in the transcript, and what it stands for.
+    names: Vec<(&'static str, String)>,
+    /// Whether numbers differ, too.
+    measures: bool,
 }
 
-/// Compares a transcript with what happens now.
+impl Scene<'_> {
+    /// Runs a transcript's lines and writes what comes of them.
+    fn replay(&self, script: &str) -> String {
+        let mut text = String::new();
+        for line in script.lines().filter(|line| line.starts_with("$ ") || line.starts_with('#')) {
+            text.push_str(line);
+            text.push('\n');
+            let Some(arguments) = line.strip_prefix("$ tidegate") else { continue };
+            let real = |word: String| self.names.iter().fold(word, |word, (name, real)| word.replace(name, real));
+            let arguments: Vec<String> = words(arguments).into_iter().map(real).collect();
+            let ran = self.person.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+            let mut said = ran.stdout;
+            for line in ran.stderr.lines() {
+                writeln!(said, "{}", format!("! {line}").trim_end()).unwrap();
+            }
+            if ran.code != Some(0) {
+                writeln!(said, "[{}]", ran.code.map_or_else(|| "signal".to_owned(), |code| code.to_string())).unwrap();
+            }
+            let said = self.names.iter().fold(said, |said, (name, real)| said.replace(real, name));
+            text.push_str(&if self.measures { without_numbers(&said) } else { masked(&said) });
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Compares a transcript with what happens now.
+    fn check(&self, name: &str) {
+        let path = root().join("tests/suite/cli").join(name);
+        let recorded = std::fs::read_to_string(&path).unwrap();
+        let now = self.replay(&recorded);
+        if std::env::var_os("UPDATE").is_some() {
+            return std::fs::write(&path, &now).unwrap();
+        }
+        for (number, (was, is)) in recorded.lines().zip(now.lines()).enumerate() {
+            assert_eq!(is, was, "{name}, line {}\n{now}", number + 1);
+        }
+        assert!(recorded == now, "{name}\n{now}");
+    }
+}
+
+/// The text with `N` for every number and its unit, `H` for what is long and hexadecimal, and one space for several.
+fn without_numbers(text: &str) -> String {
+    let token = |token: &str| match token {
+        digits if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => "N".to_owned(),
+        hex if hex.len() >= 6 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => "H".to_owned(),
+        other => other.to_owned(),
+    };
+    let word = |word: &str| {
+        let mut masked = String::new();
+        let mut rest = word;
+        while let Some(first) = rest.chars().next() {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len()).max(first.len_utf8());
+            masked.push_str(&token(&rest[..end]));
+            rest = &rest[end..];
+        }
+        while masked.contains("N.N") || masked.contains("N,N") {
+            masked = masked.replace("N.N", "N").replace("N,N", "N");
+        }
+        masked
+    };
+    let mut out = String::new();
+    for line in text.lines() {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let mut words: Vec<String> = Vec::new();
+        for part in line.split_whitespace() {
+            let is_unit = matches!(part.trim_end_matches(','), "B" | "KiB" | "MiB" | "GiB" | "ns" | "µs" | "us" | "ms" | "s");
+            if !(is_unit && words.last().is_some_and(|last| last == "N")) {
+                words.push(word(part));
+            }
+        }
+        out.push_str(&format!("{indent}{}\n", words.join(" ")));
+    }
+    out
+}
+
+/// Compares a transcript with what happens now, beside a node of its own.
 fn check(name: &str) {
-    let (_data, node) = node();
+    let (data, node) = node();
     let person = Person::new(Some(node.url()));
-    let path = root().join("tests/suite/cli").join(name);
-    let recorded = std::fs::read_to_string(&path).unwrap();
-    let now = replay(&recorded, &node, &person);
-    if std::env::var_os("UPDATE").is_some() {
-        return std::fs::write(&path, &now).unwrap();
-    }
-    for (number, (was, is)) in recorded.lines().zip(now.lines()).enumerate() {
-        assert_eq!(is, was, "{name}, line {}\n{now}", number + 1);
-    }
-    assert!(recorded == now, "{name}\n{now}");
+    let names = vec![
+        ("127.0.0.1:8080", node.address().to_string()),
+        ("DATA", data.path().to_str().unwrap().to_owned()),
+        ("~", person.home.path().to_str().unwrap().to_owned()),
+    ];
+    Scene { person: &person, names, measures: name == "measures.txt" }.check(name);
 }
 
 /// A promise: topics can be looked at and changed by verbs, what loses records waits for a --yes, and each format is what it is called.
@@ -179,6 +242,22 @@ fn cluster_and_contexts() {
 #[test]
 fn mistakes() {
     check("mistakes.txt");
+}
+
+/// A promise: what lies on disk and what a node is told can be looked at, in each format.
+#[test]
+fn files() {
+    check("files.txt");
+}
+
+/// A promise: what measures says what it has measured, in words and for programs; a healthy node is told so.
+#[test]
+fn measures() {
+    // A node's limit of open files is one of the doctor's checks, and this machine's is not this suite's business.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let most = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, most).unwrap();
+    check("measures.txt");
 }
 
 /// A promise: every verb says in a few lines what it does, with an example.
@@ -208,42 +287,10 @@ fn no_server() {
     let ran = person.run(&["doctor"]);
     assert_eq!(ran.code, Some(6));
     assert!(ran.stdout.contains("start the node"), "{}", ran.stdout);
+    assert_eq!(ran.stdout.matches("needs a node that answers").count(), 4, "{}", ran.stdout);
     let ran = person.run(&["cluster", "health", "--exit-when-healthy", "--timeout", "300ms", "--interval", "50ms"]);
     assert_eq!(ran.code, Some(5));
     assert!(ran.stdout.contains("no server answers") && ran.stderr.contains("not healthy within 0.3 s"), "{} {}", ran.stdout, ran.stderr);
-}
-
-/// A server of another kind: whatever is asked, it answers a page, as long as its listener lives.
-fn web_server(status: &'static str) -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    // The thread ends with the test's process.
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request).unwrap();
-            let page = "<html>hello</html>";
-            let head =
-                format!("HTTP/1.1 {status}\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", page.len());
-            stream.write_all(format!("{head}{page}").as_bytes()).unwrap();
-        }
-    });
-    address
-}
-
-/// A promise: a server that is no node is called so; its 404 is not mistaken for a topic that is missing.
-#[test]
-fn wrong_server() {
-    for status in ["200 OK", "404 Not Found"] {
-        let person = Person::new(Some(web_server(status)));
-        let ran = person.run(&["topic", "describe", "orders"]);
-        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
-        assert!(ran.stderr.contains("is it a Tidegate node that listens there"), "{}", ran.stderr);
-        let ran = person.run(&["doctor"]);
-        assert_eq!(ran.code, Some(6));
-        assert!(ran.stdout.contains("it is no Tidegate node that listens at"), "{}", ran.stdout);
-    }
 }
 
 /// A promise: a reader that has gone is no error, whatever the format.
@@ -349,40 +396,6 @@ fn the_doctor() {
     assert!(ran.stdout.contains("did you mean 'num.partitions'?"), "{}", ran.stdout);
 }
 
-/// A promise: a real bash completes verbs, and names of topics by asking the node; without a node it is quick about having none.
-#[test]
-fn bash_completes_topics() {
-    let (_data, node) = node();
-    let person = Person::new(Some(node.url()));
-    let complete = |person: &Person, line: &[&str]| {
-        let quoted = line.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
-        // What bash does at Tab, but for drawing the line.
-        let script = format!(
-            "source <(tidegate completion bash) && COMP_WORDS=({quoted}) COMP_CWORD={} COMP_TYPE=9 && \
-             _clap_complete_tidegate tidegate '{}' '' && printf '%s\\n' \"${{COMPREPLY[@]}}\"",
-            line.len() - 1,
-            line[line.len() - 1]
-        );
-        let folder = binary().unwrap().parent().unwrap().to_owned();
-        let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
-        let output = person.command(Path::new("bash")).args(["-c", &script]).env("PATH", path).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(complete(&person, &["tidegate", "topic", "describe", "ord"]), ["orders"]);
-    assert_eq!(complete(&person, &["tidegate", "topic", "des"]), ["describe"]);
-    assert_eq!(complete(&person, &["tidegate", "topic", "config", "get", "orders", "retention."]), ["retention.bytes", "retention.ms"]);
-    let nowhere = Person::new(Some(nobody()));
-    let url = node.url();
-    assert_eq!(
-        complete(&nowhere, &["tidegate", "--server", &url, "topic", "delete", "pay"]),
-        ["payments"],
-        "the line itself names the node"
-    );
-    assert!(!complete(&nowhere, &["tidegate", "topic", "describe", "ord"]).contains(&"orders".to_owned()));
-}
-
 /// A promise: the manual has a page for every verb.
 #[test]
 fn manual() {
@@ -393,5 +406,71 @@ fn manual() {
         assert!(std::fs::read_to_string(dir.path().join(page)).unwrap().contains(".SH"), "{page}");
     }
     assert!(person.run(&["man"]).stdout.contains(".TH tidegate"));
+    assert!(person.run(&["man", "topic", "create"]).stdout.contains(".TH tidegate-topic-create"));
+    let ran = person.run(&["man", "topic", "creat"]);
+    assert_eq!(ran.code, Some(3));
+    assert!(ran.stderr.contains("did you mean 'create'?"), "{}", ran.stderr);
     assert_eq!(person.run(&["man", "--dir", "/nowhere/at/all"]).code, Some(1));
+}
+
+/// A promise: `help` and `version` as verbs say what the flags say.
+#[test]
+fn words_for_flags() {
+    let person = Person::new(None);
+    for (verb, flag) in
+        [(&["help"][..], &["--help"][..]), (&["help", "topic", "create"], &["topic", "create", "--help"]), (&["version"], &["--version"])]
+    {
+        let (word, flag) = (person.run(verb), person.run(flag));
+        assert_eq!((word.code, &word.stdout), (Some(0), &flag.stdout), "{verb:?}");
+    }
+    let ran = person.run(&["help", "topic", "lst"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("'list'"), "{}", ran.stderr);
+}
+
+/// A promise: what could not be written is no success: a full disk is told, for help and version too.
+#[test]
+fn a_full_disk_is_told() {
+    let person = Person::new(None);
+    for arguments in [&["--help"][..], &["--version"], &["version"], &["topic", "--help"], &["man"], &["config", "options"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = person.command(&binary().unwrap()).args(arguments).stdout(full).output().unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {words}");
+        assert!(words.contains("No space left"), "{arguments:?}: {words}");
+    }
+}
+
+/// A promise: an empty variable is none.
+#[test]
+fn empty_variables_are_none() {
+    let person = Person::new(None);
+    let mut command = person.command(&binary().unwrap());
+    for name in ["TIDEGATE_OUTPUT", "TIDEGATE_SERVER", "TIDEGATE_CONTEXT", "TIDEGATE_CONFIG"] {
+        command.env(name, "");
+    }
+    for arguments in [&["context", "current"][..], &["config", "check"]] {
+        let output =
+            person.command(&binary().unwrap()).envs(command.get_envs().filter_map(|(k, v)| Some((k, v?)))).args(arguments).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// A promise: with --quiet a node says nothing on standard output.
+#[test]
+fn a_quiet_node_does_not_greet() {
+    let data = tempfile::tempdir().unwrap();
+    let person = Person::new(None);
+    let mut command = person.command(&binary().unwrap());
+    command.args(["-q", "serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = log.find(|line| line.contains("address=")).unwrap();
+    let address = line.split("address=").nth(1).unwrap().split(' ').next().unwrap();
+    let waiting = person.run(&["cluster", "health", "--exit-when-healthy", "--timeout", "30s", "--server", &format!("http://{address}")]);
+    assert_eq!(waiting.code, Some(0), "{}", waiting.stderr);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stdout).unwrap().as_str()), (Some(0), ""), "{}", log.collect::<String>());
 }

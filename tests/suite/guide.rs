@@ -181,3 +181,36 @@ fn the_first_minute_is_the_banners() {
     let commands: Vec<&str> = first.unwrap().iter().map(|command| command.text.as_str()).collect();
     assert_eq!(commands, shown, "the banner and the README say the same");
 }
+
+/// A promise: what the pages kill by is the node, also while another `tidegate` runs, a `tail` say.
+#[test]
+fn the_node_is_what_is_killed() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Process::start(data.path()).unwrap();
+    let binary = tidegate_tests::process::binary().unwrap();
+    let server = node.url();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(&binary);
+        command.args(arguments).args(["--server", &server]).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+        command.spawn().unwrap()
+    };
+    assert!(run(&["topic", "create", "orders"]).wait().unwrap().success());
+    let mut tail = run(&["tail", "orders", "--follow"]);
+    let own = std::process::id().to_string();
+    let mut found = 0;
+    for page in ["README.md", "README.zh-CN.md", "docs/guide/getting-started.md", "docs/guide/getting-started.zh-CN.md"] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        for line in text.lines().filter(|line| line.contains("kill -9")) {
+            let (_, rest) = line.split_once("$(pgrep -nf '").unwrap_or_else(|| panic!("{page}: {line}"));
+            let (pattern, _) = rest.split_once('\'').unwrap();
+            // Other tests have nodes of their own, but none outside of this process is meant.
+            let meant = std::process::Command::new("pgrep").args(["-P", &own, "-f", pattern]).output().unwrap().stdout;
+            let meant: Vec<u32> = String::from_utf8(meant).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+            assert!(meant.contains(&node.id()) && !meant.contains(&tail.id()), "{page}: {line}: {meant:?}");
+            found += 1;
+        }
+    }
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    assert_eq!(found, 4);
+}

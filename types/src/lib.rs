@@ -19,10 +19,11 @@
 //! | [`batch`] | the bytes of a record batch: the only file that knows them |
 //! | [`compression`] | the five codecs, bounded |
 //! | [`partitioner`] | which partition a key belongs to |
-//! | [`topic_config`] | typed topic configs |
+//! | [`topic_config`], [`amount`] | typed topic configs; their values as people read them |
 //! | [`error_code`] | the closed set of error codes |
 //! | [`limits`] | every bound, with its arithmetic |
 
+pub mod amount;
 pub mod batch;
 pub mod compression;
 pub mod error_code;

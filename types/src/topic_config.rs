@@ -90,6 +90,28 @@ pub enum Effect {
     None,
 }
 
+impl Effect {
+    /// One word for programs: `yes`, `part` or `no`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Full => "yes",
+            Self::Part(_) => "part",
+            Self::None => "no",
+        }
+    }
+}
+
+/// As the guide says it.
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "yes",
+            Self::Part(part) => part,
+            Self::None => "not yet",
+        })
+    }
+}
+
 /// One config: its name, what it takes, its default, what it means.
 #[derive(Debug, Clone, Copy)]
 pub struct Definition {
@@ -177,6 +199,20 @@ pub enum ConfigError {
 /// The definition of `name`, if there is one.
 pub fn definition(name: &str) -> Option<&'static Definition> {
     DEFINITIONS.iter().find(|d| d.name == name)
+}
+
+/// Whether setting `name` does anything in this version; what is not known here may well.
+pub fn acts(name: &str) -> bool {
+    definition(name).is_none_or(|definition| definition.effect != Effect::None)
+}
+
+/// What somebody who sets `name` has to know: that it does nothing yet, or only a part.
+pub fn caution(name: &str) -> Option<String> {
+    match definition(name)?.effect {
+        Effect::Full => None,
+        Effect::Part(part) => Some(format!("{name} acts only in part in this version: {part}")),
+        Effect::None => Some(format!("{name} is kept but does not act in this version")),
+    }
 }
 
 /// Checks one name and value.
@@ -291,6 +327,20 @@ mod tests {
         assert_eq!((config.durability, config.compression), (Durability::Fsync, None));
         assert_eq!((config.retention_ms, config.retention_bytes), (Some(604_800_000), None));
         assert!(config.cleanup_policy.delete && !config.cleanup_policy.compact);
+    }
+
+    /// A promise: whoever sets what does nothing, or not all, is told so; of the others nothing is said.
+    #[test]
+    fn what_does_not_act_is_said() {
+        for definition in DEFINITIONS {
+            let said = caution(definition.name);
+            match definition.effect {
+                Effect::Full => assert_eq!(said, None),
+                Effect::Part(part) => assert!(acts(definition.name) && said.is_some_and(|said| said.contains(part))),
+                Effect::None => assert!(!acts(definition.name) && said.is_some_and(|said| said.contains("does not act"))),
+            }
+        }
+        assert!(acts("a.newer.key") && caution("a.newer.key").is_none());
     }
 
     /// A promise: a value outside a config's bounds is refused, and the refusal names the bounds.

@@ -312,7 +312,7 @@ impl<'r> Writer<'r> {
         out.extend_from_slice(caught_up);
         out.extend_from_slice(b",\"poll_after_ms\":");
         put_integer(&mut out, self.rules.poll_after_ms);
-        out.push(b'}');
+        out.extend_from_slice(b"}\n");
         Page { body: out, next_offset: self.next_offset, permit: self.permit }
     }
 }

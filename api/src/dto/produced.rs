@@ -110,7 +110,7 @@ pub(crate) fn body(placements: &[Placement], parts: &[(PartitionIndex, Appended)
     }
     out.extend_from_slice(b"],\"durability\":");
     put_string(&mut out, durability);
-    out.push(b'}');
+    out.extend_from_slice(b"}\n");
     out
 }
 
@@ -187,7 +187,7 @@ mod tests {
             {"partition": 7, "offset": 102, "timestamp": 4},
         ], "durability": "fsync"});
         assert_eq!(body, expected);
-        assert_eq!(super::body(&[], &[], "none"), br#"{"results":[],"durability":"none"}"#);
+        assert_eq!(super::body(&[], &[], "none"), b"{\"results\":[],\"durability\":\"none\"}\n");
     }
 
     /// A promise: an answer promises no more than the weakest of its parts got, and no more than was waited for.

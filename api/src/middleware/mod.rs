@@ -237,7 +237,8 @@ fn as_problem(response: Response) -> Response {
 }
 
 fn write_problem(response: &mut Response, error: &ApiError, visit: &Visit) {
-    let json = error.to_json(visit.id.to_str().unwrap_or_default(), visit.uri.path());
+    let mut json = error.to_json(visit.id.to_str().unwrap_or_default(), visit.uri.path());
+    json.push(b'\n');
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     replace_body(response, Body::from(json));
 }

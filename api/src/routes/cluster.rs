@@ -1,11 +1,11 @@
 //! The cluster and its nodes.
 
-use axum::Json as JsonBody;
 use axum::extract::State;
 use tidegate_types::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::answer::JsonBody;
 use crate::dto::NoParameters;
 use crate::dto::cluster::{ClusterDetail, NodeDetail, NodeList};
 use crate::dto::problems::MetadataReadProblems;

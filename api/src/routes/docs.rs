@@ -30,6 +30,7 @@ pub(crate) fn documented() -> OpenApiRouter<ApiState> {
 /// The page for people: not part of the contract.
 pub(crate) fn router() -> Router<ApiState> {
     Router::new()
+        .route("/", get(async || Redirect::temporary("/docs/")))
         .route("/docs", get(async || Redirect::permanent("/docs/")))
         .route("/docs/", get(async || page("index.html")))
         .route("/docs/{*file}", get(async |Path(file): Path<String>| page(&file)))

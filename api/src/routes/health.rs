@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::answer::JsonBody;
 use crate::error::ApiError;
 use crate::state::ApiState;
 
@@ -34,7 +35,7 @@ struct HealthReport {
     responses((status = 200, description = "It answers", body = HealthReport, example = json!({"status": "alive"})))
 )]
 async fn get_liveness() -> impl IntoResponse {
-    ([(CACHE_CONTROL, NO_STORE)], axum::Json(HealthReport { status: "alive" }))
+    ([(CACHE_CONTROL, NO_STORE)], JsonBody(HealthReport { status: "alive" }))
 }
 
 /// Whether the node takes calls
@@ -57,7 +58,7 @@ async fn get_readiness(State(state): State<ApiState>) -> Result<impl IntoRespons
             ApiError::new(ErrorCode::LeaderUnavailable, "the metadata has no leader just now").with("checks", vec!["metadata-leader"])
         );
     }
-    Ok(([(CACHE_CONTROL, NO_STORE)], axum::Json(HealthReport { status: "ready" })))
+    Ok(([(CACHE_CONTROL, NO_STORE)], JsonBody(HealthReport { status: "ready" })))
 }
 
 /// Metrics in Prometheus' text format.

@@ -1,10 +1,10 @@
 //! What a client may run into.
 
-use axum::Json as JsonBody;
 use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::answer::JsonBody;
 use crate::dto::NoParameters;
 use crate::dto::limits::LimitsResponse;
 use crate::dto::problems::MetadataReadProblems;

@@ -1,11 +1,11 @@
 //! A partition's offsets.
 
-use axum::Json as JsonBody;
 use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::partition_of;
+use crate::answer::JsonBody;
 use crate::dto::offsets::{OffsetsQuery, PartitionOffsets};
 use crate::dto::problems::FetchProblems;
 use crate::error::ApiError;

@@ -25,6 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{on_own_thread, partition_of, require_partition, unpacking};
+use crate::answer::JsonBody;
 use crate::dto::collect::{Collected, Collector, Placement, Rules, accepted_timestamps, problem, too_large};
 use crate::dto::envelope::{ProduceRequest, Strictness, read_envelope};
 use crate::dto::offsets::within;
@@ -408,7 +409,7 @@ async fn produce_batches(
         last_offset: appended.map(|appended| appended.last_offset.get()),
         durability: durability(waiting.acks, &appended),
     };
-    Ok((waiting.status(), axum::Json(answer)).into_response())
+    Ok((waiting.status(), JsonBody(answer)).into_response())
 }
 
 /// Whether a batch in `body` has to be unpacked, which can take long however small it is.

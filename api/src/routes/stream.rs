@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::produce::{ProduceQuery, RawBytes, Waiting, all_appended, refuse_promises, refused, utf8, write};
+use crate::answer::JsonBody;
 use crate::dto::collect::{Collected, Collector, Rules, problem};
 use crate::dto::envelope::{Draft, Strictness};
 use crate::dto::problems::ProduceProblems;
@@ -82,7 +83,7 @@ async fn produce_stream(
     };
     stream.run(lines).await.map_err(|stopped| stream.problem(stopped))?;
     let answer = StreamResponse { committed_records: stream.committed, last: stream.last_offsets() };
-    Ok((waiting.status(), stream.strictness.into_ignored(), axum::Json(answer)).into_response())
+    Ok((waiting.status(), stream.strictness.into_ignored(), JsonBody(answer)).into_response())
 }
 
 /// A stream on its way in.

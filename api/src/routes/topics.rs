@@ -2,7 +2,6 @@
 
 use std::ops::Bound;
 
-use axum::Json as JsonBody;
 use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
@@ -11,6 +10,7 @@ use tidegate_cluster::{Broker, EnsureOutcome, MetadataImage, NewTopic};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::answer::JsonBody;
 use crate::dto::NoParameters;
 use crate::dto::offsets::within;
 use crate::dto::problems::{ListProblems, MetadataReadProblems, TopicChangeProblems, TopicDeletionProblems};

@@ -1,12 +1,12 @@
 //! Trim: giving up a partition's oldest records.
 
-use axum::Json as JsonBody;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::partition_of;
+use crate::answer::JsonBody;
 use crate::dto::NoParameters;
 use crate::dto::problems::TrimProblems;
 use crate::dto::trim::{PartitionTrimmed, TrimPartition};

@@ -55,6 +55,7 @@ pub(super) enum Verb {
     #[command(after_help = E2E_EXAMPLES)]
     E2e(Box<Load>),
     /// Append and follow at the same time
+    #[command(after_help = "Examples:\n  tidegate bench mixed --rate 5000 --duration 30s")]
     Mixed(Box<Load>),
 }
 

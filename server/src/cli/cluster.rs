@@ -42,14 +42,14 @@ pub(super) struct HealthArguments {
 /// Does it.
 pub(super) fn run(verb: &Verb, session: &Session) -> Result<(), Failure> {
     session.block_on(async {
-        let client = &session.client()?;
+        let client = &session.looking_client()?;
         match verb {
-            Verb::Status => status(client, &session.output).await,
+            Verb::Status => session.watched(status(client, &session.output)).await,
             Verb::Health(arguments) if arguments.watch || arguments.exit_when_healthy => {
                 watch(client, arguments, session.timeout(), &session.output).await
             }
             Verb::Health(_) => {
-                let health = Health::of(&client.describe_cluster().await?);
+                let health = Health::of(&session.watched(client.describe_cluster()).await?);
                 session.output.result(&health, |look| health.text(look))?;
                 if health.healthy { Ok(()) } else { Err(Failure::SaysNo) }
             }
@@ -79,7 +79,7 @@ fn status_text(look: Look, cluster: &ClusterDescription) -> String {
     );
     let row = |node: &NodeDescription| {
         let state = Field::new(if node.state == "online" { Tone::Good } else { Tone::Bad }, node.state.as_str());
-        let mut row = vec![node.node_id.to_string().into(), state, node.client_address.as_str().into()];
+        let mut row = vec![Field::number(node.node_id), state, node.client_address.as_str().into()];
         if look.wide {
             row.push(node.rack.as_deref().unwrap_or("-").into());
         }

@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 
+use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
-use super::Failure;
 use super::output::{Output, table};
+use super::{Failure, completion};
 use crate::config::{ConfigError, Inputs, Loaded, load};
 
 /// What a node is told on the command line; it wins over the environment, which wins over the file.
 #[derive(Debug, clap::Args)]
 pub(super) struct NodeArguments {
     /// Configuration file: TOML with dotted keys, or Kafka's format if its name ends in .properties
-    #[arg(long, env = "TIDEGATE_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "TIDEGATE_CONFIG", hide_env_values = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The data directory (log.dirs)
     #[arg(long, value_name = "DIR")]
@@ -30,7 +31,7 @@ pub(super) struct NodeArguments {
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
     /// Set any key; may be given several times
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, add = ArgValueCompleter::new(completion::node_settings))]
     set: Vec<(String, String)>,
 }
 
@@ -73,8 +74,12 @@ pub(super) fn load_file(file: &std::path::Path) -> Result<Loaded, ConfigError> {
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
     /// Say whether a node would start with it
+    #[command(
+        after_help = "Examples:\n  tidegate config check --config /etc/tidegate.toml\n  tidegate config check --set num.partitions=4"
+    )]
     Check(NodeArguments),
     /// Show every key with its value and where that comes from
+    #[command(after_help = "Examples:\n  tidegate config show\n  tidegate config show --config /etc/tidegate.toml -o json")]
     Show(NodeArguments),
     /// List every key there is, of topics and of nodes: what it takes, its default, its meaning
     Options(super::options::OptionsArguments),

@@ -28,6 +28,7 @@ Format: %t topic  %p partition  %o offset  %k key  %v value  %h headers  %T time
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// The topic
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::completion::topics))]
     topic: String,
     /// Only this partition; may be given several times
     #[arg(short, long = "partition", value_name = "N")]
@@ -78,7 +79,7 @@ pub(super) fn finish(outcome: Result<(), Failure>, show: &mut Show<'_>) -> Resul
 
 async fn consume(arguments: &Arguments, session: &Session, show: &mut Show<'_>) -> Result<(), Failure> {
     let client = session.client()?;
-    let topic = client.describe_topic(&arguments.topic).await?;
+    let topic = session.watched(client.describe_topic(&arguments.topic)).await?;
     let known = known(&topic, &arguments.partitions)?;
     let range = Range { from: arguments.from, until: arguments.until, follow: arguments.follow };
     let now = SystemClock::new().wall().millis();

@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 
 use clap_complete::ArgValueCompleter;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_client::Client;
 use tidegate_storage::io::{Io, RealIo, read_small};
 
-use super::output::styled_table;
+use super::output::{Output, styled_table};
 use super::session::Session;
 use super::{Failure, completion};
 
@@ -27,16 +27,17 @@ use super::{Failure, completion};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
     /// List contexts
+    #[command(after_help = "Examples:\n  tidegate context list\n  tidegate context list -o json")]
     List,
     /// Make one the current: verbs talk to its server if nothing else is said
-    #[command(after_help = "Example:\n  tidegate context use staging")]
+    #[command(after_help = "Examples:\n  tidegate context use staging")]
     Use {
         /// Its name
         #[arg(add = ArgValueCompleter::new(completion::contexts))]
         name: String,
     },
     /// Add one, or change its server; the first one added is the current
-    #[command(after_help = "Example:\n  tidegate context add staging http://10.0.0.7:8080")]
+    #[command(after_help = "Examples:\n  tidegate context add staging http://10.0.0.7:8080")]
     Add {
         /// Its name
         #[arg(value_parser = name)]
@@ -48,12 +49,14 @@ pub(super) enum Verb {
         use_it: bool,
     },
     /// Remove contexts
+    #[command(after_help = "Examples:\n  tidegate context rm staging\n  tidegate context rm staging production")]
     Rm {
         /// Their names
         #[arg(required = true, add = ArgValueCompleter::new(completion::contexts))]
         names: Vec<String>,
     },
     /// Say which server is meant, and who says so
+    #[command(after_help = "Examples:\n  tidegate context current\n  tidegate context current -o json")]
     Current,
 }
 
@@ -132,6 +135,12 @@ impl Contexts {
         replace().map_err(|error| failed(&path, error))
     }
 
+    /// One as programs see it.
+    fn entry(&self, name: &str) -> Value {
+        let server = self.contexts.get(name).map(|context| context.server.as_str());
+        json!({"name": name, "server": server, "current": self.current.as_deref() == Some(name)})
+    }
+
     /// Their names.
     pub(super) fn names(&self) -> Vec<String> {
         self.contexts.keys().cloned().collect()
@@ -172,8 +181,7 @@ pub(super) fn run(verb: &Verb, session: &Session) -> Result<(), Failure> {
             contexts.server(name, "")?;
             contexts.current = Some(name.clone());
             contexts.write()?;
-            output.note(&format!("the current context is {name}"));
-            Ok(())
+            done(output, &contexts.entry(name), &format!("the current context is {name}"))
         }
         Verb::Add { name, url, use_it } => {
             let server = match url {
@@ -188,29 +196,37 @@ pub(super) fn run(verb: &Verb, session: &Session) -> Result<(), Failure> {
             }
             contexts.write()?;
             let is_current = contexts.current.as_ref() == Some(name);
-            output.note(&format!("context {name} is kept{}", if is_current { ", and it is the current" } else { "" }));
-            Ok(())
+            let words = format!("context {name} is kept{}", if is_current { ", and it is the current" } else { "" });
+            done(output, &contexts.entry(name), &words)
         }
         Verb::Rm { names } => {
             let mut contexts = Contexts::read()?;
+            let removed: Vec<Value> = names.iter().map(|name| contexts.entry(name)).collect();
             for name in names {
                 contexts.contexts.remove(name).ok_or_else(|| contexts.unknown(name, ""))?;
                 contexts.current = contexts.current.filter(|current| current != name);
             }
             contexts.write()?;
-            if contexts.current.is_none() && !contexts.contexts.is_empty() {
-                output.note("no context is the current now: choose one with `tidegate context use`");
-            }
-            Ok(())
+            let has_current = contexts.current.is_some() || contexts.contexts.is_empty();
+            let more = if has_current { "" } else { "; no context is the current now: choose one with `tidegate context use`" };
+            done(output, &removed, &format!("gone: {}{more}", names.join(", ")))
         }
     }
+}
+
+/// What was done: an object for programs, words for people.
+fn done(output: &Output, value: &impl Serialize, words: &str) -> Result<(), Failure> {
+    if output.format().is_for_programs() {
+        return output.result(value, |_| String::new());
+    }
+    output.note(words);
+    Ok(())
 }
 
 fn list(session: &Session) -> Result<(), Failure> {
     let contexts = Contexts::read()?;
     let is_current = |name: &str| contexts.current.as_deref() == Some(name);
-    let value = |(name, context): (&String, &Context)| json!({"name": name, "server": context.server, "current": is_current(name)});
-    let items: Vec<_> = contexts.contexts.iter().map(value).collect();
+    let items: Vec<_> = contexts.contexts.keys().map(|name| contexts.entry(name)).collect();
     if items.is_empty() {
         session.output.note("there are no contexts: `tidegate context add NAME URL` makes one");
     }

@@ -66,8 +66,8 @@ impl Check {
 /// Does it.
 pub(super) fn run(arguments: &DoctorArguments, session: &Session) -> Result<(), Failure> {
     let server = session.server()?;
-    let client = session.client()?;
-    let mut checks = session.block_on(async { Ok(node::checks(&client, &server).await) })?;
+    let client = session.looking_client()?;
+    let mut checks = session.block_on(session.watched(async { Ok(node::checks(&client, &server).await) }))?;
     if let Some(dir) = &arguments.data_dir {
         checks.extend(disk::checks(dir));
     }
@@ -82,10 +82,20 @@ fn show(checks: &[Check], output: &Output) -> Result<(), Failure> {
     let failed = checks.iter().filter(|check| check.verdict == Verdict::Fail).count();
     output.list(checks, |check| check.check.to_owned(), |look| text(look, checks))?;
     if failed == 0 {
+        output.note(&verdict(checks));
         return Ok(());
     }
     output.note(&format!("{failed} of {} checks failed", checks.len()));
     Err(Failure::SaysNo)
+}
+
+/// In one line, where nothing has failed.
+fn verdict(checks: &[Check]) -> String {
+    let with = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
+    let some = |count: usize, word: &str| if count == 0 { String::new() } else { format!(", {count} {word}") };
+    let (warnings, skipped) = (with(Verdict::Warning), with(Verdict::Skipped));
+    let head = if warnings + skipped == 0 { "all is well" } else { "nothing has failed" };
+    format!("{head}: {} ok{}{}", with(Verdict::Ok), some(warnings, "to look at (warning)"), some(skipped, "skipped"))
 }
 
 fn text(look: Look, checks: &[Check]) -> String {

@@ -3,6 +3,9 @@
 use serde_json::{Value, json};
 use tidegate_client::Error;
 
+use super::output::Look;
+use super::record::screen::visible;
+
 /// How a verb ended when it did not end well.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -49,7 +52,20 @@ impl From<std::io::Error> for Failure {
 /// The code of an answer that is not a Tidegate's: its status is about something else.
 const FOREIGN: &str = "foreign-answer";
 /// The code of a node that does not know a call at all: nothing that was named is missing.
-const UNKNOWN_CALL: &str = "route-not-found";
+pub(super) const UNKNOWN_CALL: &str = "route-not-found";
+/// The code of a config that there is none of.
+const UNKNOWN_CONFIG: &str = "unknown-config";
+
+/// Whether it is no Tidegate node that has answered, as far as can be seen.
+pub(super) fn is_foreign(error: &Error) -> bool {
+    match error {
+        Error::Answer { .. } => true,
+        Error::Problem(problem) => problem.code == FOREIGN,
+        // What the HTTP library says of bytes that are none.
+        Error::Broken(reason) => reason.contains("invalid HTTP"),
+        Error::Address { .. } | Error::Input(_) | Error::Connect { .. } | Error::Timeout(_) => false,
+    }
+}
 
 impl Failure {
     /// What the process ends with.
@@ -65,7 +81,9 @@ impl Failure {
             Self::Client(error) | Self::Advised(error, _) => match error {
                 Error::Answer { .. } => 1,
                 Error::Address { .. } | Error::Input(_) => 2,
+                Error::Broken(_) if is_foreign(error) => 1,
                 Error::Connect { .. } | Error::Timeout(_) | Error::Broken(_) => 5,
+                Error::Problem(problem) if problem.code == UNKNOWN_CONFIG => 3,
                 Error::Problem(problem) => match problem.status {
                     Some(404) if ![FOREIGN, UNKNOWN_CALL].contains(&problem.code.as_str()) => 3,
                     Some(401 | 403) if problem.code != FOREIGN => 4,
@@ -104,18 +122,23 @@ impl Failure {
     }
 }
 
+/// What the node says may be anything, also what a terminal acts on.
+fn safe(text: &str) -> String {
+    visible(text.as_bytes())
+}
+
 fn client_sentence(error: &Error) -> String {
     // What is the caller's mistake is no news for whoever reads the node's log.
     let is_the_nodes = |problem: &&tidegate_client::Problem| problem.status.is_some_and(|status| status >= 500);
     let id = error.problem().filter(is_the_nodes).and_then(|problem| problem.request_id.as_ref());
-    let id = id.map(|id| format!("\n  the node's log has it under request id {id}"));
-    format!("{error}{}{}{}", about(error), details(error), id.unwrap_or_default())
+    let id = id.map(|id| format!("\n  the node's log has it under request id {}", safe(id)));
+    format!("{}{}{}{}", safe(&error.to_string()), about(error), details(error), id.unwrap_or_default())
 }
 
 /// Which topic and partition it is about, where the server's sentence leaves that to its fields.
 fn about(error: &Error) -> String {
     let Some(problem) = error.problem() else { return String::new() };
-    let topic = problem.extras.get("topic").and_then(Value::as_str).filter(|topic| !problem.detail.contains(topic));
+    let topic = problem.extras.get("topic").and_then(Value::as_str).filter(|topic| !problem.detail.contains(topic)).map(safe);
     let partition = problem.extras.get("partition").and_then(Value::as_u64);
     match (topic, partition) {
         (Some(topic), Some(partition)) => format!(": {topic}, partition {partition}"),
@@ -124,23 +147,23 @@ fn about(error: &Error) -> String {
     }
 }
 
-/// The broken rules and differences that a problem lists, one a line.
+/// The broken rules, one a line, and the differences, a table, that a problem lists.
 fn details(error: &Error) -> String {
     let Some(problem) = error.problem() else { return String::new() };
     let mut text = String::new();
-    if problem.code == UNKNOWN_CALL {
-        text.push_str("\n  the node does not know this call: is it older than this command?");
+    for item in problem.extras.get("errors").and_then(Value::as_array).into_iter().flatten() {
+        let field = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
+        // Of a single rule the sentence has said it all.
+        if field("detail") != problem.detail {
+            text.push_str(&format!("\n  {}: {}", safe(field("pointer")), safe(field("detail"))));
+        }
     }
-    for item in problem.extras.get("errors").and_then(|v| v.as_array()).into_iter().flatten() {
-        let field = |name: &str| item.get(name).and_then(|v| v.as_str()).unwrap_or_default();
-        text.push_str(&format!("\n  {}: {}", field("pointer"), field("detail")));
+    if let Some(differences) = problem.extras.get("differences").and_then(Value::as_array).filter(|list| !list.is_empty()) {
+        let table = super::topic::differences(Look { wide: false, colour: false, width: None }, differences);
+        table.lines().for_each(|line| text.push_str(&format!("\n  {line}")));
     }
-    for item in problem.extras.get("differences").and_then(|v| v.as_array()).into_iter().flatten() {
-        let field = |name: &str| item.get(name).map(ToString::to_string).unwrap_or_default();
-        text.push_str(&format!("\n  {}: wanted {}, is {}", field("pointer"), field("wanted"), field("actual")));
-    }
-    if let Some(near) = problem.extras.get("did_you_mean").and_then(|v| v.as_str()) {
-        text.push_str(&format!("\n  did you mean '{near}'?"));
+    if let Some(near) = problem.extras.get("did_you_mean").and_then(Value::as_str) {
+        text.push_str(&format!("\n  did you mean '{}'?", safe(near)));
     }
     text
 }
@@ -161,6 +184,9 @@ mod tests {
             (problem(404, "x"), 3),
             (problem(404, FOREIGN), 1),
             (problem(404, UNKNOWN_CALL), 1),
+            (problem(422, UNKNOWN_CONFIG), 3),
+            (Failure::Client(Error::Broken("connection closed".to_owned())), 5),
+            (Failure::Client(Error::Broken("error: invalid HTTP version parsed".to_owned())), 1),
             (problem(403, "x"), 4),
             (problem(503, "x"), 5),
             (problem(504, FOREIGN), 5),
@@ -190,5 +216,17 @@ mod tests {
         assert!(text.contains("/partitions: at least 1") && text.contains("did you mean 'x'?") && text.contains("request id r7"), "{text}");
         assert!(text.contains("orders, partition 3"), "{text}");
         assert_eq!(failure.problem().unwrap()["errors"][0]["code"], "range");
+    }
+
+    /// A promise: whatever a server says, none of it acts on the terminal; and what its sentence has said is not said again.
+    #[test]
+    fn words_of_a_server_only_show() {
+        let json = r#"{"status":500,"code":"\u001b[31mx","detail":"\u001b]0;owned\u0007","request_id":"\u009b1m","topic":"\u001bc",
+            "errors":[{"pointer":"/\u001b","detail":"\r"},{"pointer":"/name","detail":"\u001b]0;owned\u0007"}],
+            "differences":[{"pointer":"/config/\u001b","wanted":"\u001b","actual":"\u0007"}],"did_you_mean":"\u202e"}"#;
+        let failure = Failure::Client(Error::Problem(Box::new(serde_json::from_str(json).unwrap())));
+        let text = failure.sentence("error:").unwrap();
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n') && !text.contains('\u{202e}'), "{text:?}");
+        assert!(text.contains("owned") && !text.contains("/name"), "{text}");
     }
 }

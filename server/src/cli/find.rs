@@ -33,6 +33,7 @@ Exit code 3: there is none. For the letters of a format: tidegate consume --help
 #[command(group(clap::ArgGroup::new("which").required(true).args(["key", "key_base64"])))]
 pub(super) struct Arguments {
     /// The topic
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::completion::topics))]
     topic: String,
     /// The key, as text
     #[arg(short, long, value_name = "KEY", allow_hyphen_values = true)]
@@ -79,7 +80,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<(), Failur
 async fn find(arguments: &Arguments, key: Bytes, session: &Session, show: &mut Show<'_>) -> Result<(), Failure> {
     let started = Instant::now();
     let client = session.client()?;
-    let topic = client.describe_topic(&arguments.topic).await?;
+    let topic = session.watched(client.describe_topic(&arguments.topic)).await?;
     let partition_count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX).max(1);
     let home = partition_for_key(&key, partition_count).get();
     let wanted = if arguments.all_partitions { Vec::new() } else { vec![home] };

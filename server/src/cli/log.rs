@@ -14,6 +14,9 @@ use super::output::{Output, table};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
     /// Show the batches of a segment file or of a partition's directory, and with --records what is in them
+    #[command(
+        after_help = "Examples:\n  tidegate log dump tidegate-data/orders-0\n  tidegate log dump tidegate-data/orders-0/00000000000000000000.log --records -o ndjson"
+    )]
     Dump {
         /// A .log file, or a partition's directory
         path: PathBuf,
@@ -22,6 +25,7 @@ pub(super) enum Verb {
         records: bool,
     },
     /// Check every batch and record; the exit code is 1 if anything is damaged
+    #[command(after_help = "Examples:\n  tidegate log verify tidegate-data\n  tidegate log verify tidegate-data/orders-0 -o json")]
     Verify {
         /// A data directory, or a partition's directory
         path: PathBuf,

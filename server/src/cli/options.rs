@@ -2,7 +2,7 @@
 
 use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
-use tidegate_types::topic_config;
+use tidegate_types::{amount, topic_config};
 
 use super::output::{Look, Output, styled_table};
 use super::{Failure, completion};
@@ -35,6 +35,7 @@ struct Entry {
     default: &'static str,
     takes: String,
     description: &'static str,
+    acts: topic_config::Effect,
     /// `type`, and `min` and `max` or `values` where there are any.
     bounds: Value,
 }
@@ -43,6 +44,7 @@ impl Entry {
     fn json(&self) -> Value {
         let mut value = json!({
             "key": self.key, "scope": self.scope(), "default": self.default, "takes": self.takes, "description": self.description,
+            "acts": self.acts.word(),
         });
         if let (Some(fields), Value::Object(bounds)) = (value.as_object_mut(), &self.bounds) {
             fields.extend(bounds.clone());
@@ -60,19 +62,32 @@ impl Entry {
         }
     }
 
+    /// Its default, and what that means.
+    fn default(&self) -> String {
+        match (self.default, amount::readable(self.key, self.default)) {
+            ("", _) => "(empty)".to_owned(),
+            (text, None) => text.to_owned(),
+            (text, Some(means)) => format!("{text} ({means})"),
+        }
+    }
+
     /// What people need to know of it, at length.
     fn text(&self) -> String {
         let how = match self.scope {
             Scope::Topic => format!("tidegate topic config set TOPIC {}=VALUE", self.key),
             Scope::Node => format!("{}, or tidegate serve --set {}=VALUE, or a line in the node's file", variable(self.key), self.key),
         };
-        let default = if self.default.is_empty() { "(empty)" } else { self.default };
+        let default = self.default();
         format!(
-            "{}\n  {}\n  of       {}\n  takes    {}\n  default  {default}\n  set by   {how}",
+            "{}\n  {}\n  of       {}\n  takes    {}\n  default  {default}\n  acts     {}\n  set by   {how}",
             self.key,
             self.description,
             self.scope(),
-            self.takes
+            self.takes,
+            match self.acts {
+                topic_config::Effect::Part(part) => format!("in part: {part}"),
+                acts => acts.to_string(),
+            }
         )
     }
 }
@@ -92,7 +107,7 @@ fn of_topic(definition: &'static topic_config::Definition) -> Entry {
         Kind::Boolean => json!({"type": "boolean"}),
     };
     let (key, default, description) = (definition.name, definition.default, definition.description);
-    Entry { key, scope: Scope::Topic, default, takes: definition.kind.to_string(), description, bounds }
+    Entry { key, scope: Scope::Topic, default, takes: definition.kind.to_string(), description, acts: definition.effect, bounds }
 }
 
 fn of_node(definition: &'static Definition) -> Entry {
@@ -104,7 +119,9 @@ fn of_node(definition: &'static Definition) -> Entry {
         Kind::List | Kind::Origins => json!({"type": "list"}),
     };
     let (key, default, description) = (definition.name, definition.default, definition.description);
-    Entry { key, scope: Scope::Node, default, takes: definition.kind.to_string(), description, bounds }
+    // Of nodes' keys all act.
+    let acts = topic_config::Effect::Full;
+    Entry { key, scope: Scope::Node, default, takes: definition.kind.to_string(), description, acts, bounds }
 }
 
 fn entries() -> impl Iterator<Item = Entry> {
@@ -120,6 +137,22 @@ pub(super) fn keys() -> impl Iterator<Item = &'static str> {
 pub(super) fn unknown<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> Failure {
     let hint = crate::config::nearest(key, known).map(|near| format!("; did you mean '{near}'?"));
     Failure::NotFound(format!("there is no config '{key}'{}", hint.unwrap_or_default()))
+}
+
+/// What may have been meant by a value that is none of a key's words; nothing where there is no telling.
+pub(super) fn nearest_value(key: &str, value: &str) -> Option<&'static str> {
+    let words = words_of(topic_config::definition(key)?.kind);
+    let wrong = value.split(',').map(str::trim).find(|word| !words.contains(word))?;
+    crate::config::nearest(wrong, words.iter().copied())
+}
+
+/// The words that a key takes, if it takes words.
+pub(super) const fn words_of(kind: topic_config::Kind) -> &'static [&'static str] {
+    match kind {
+        topic_config::Kind::OneOf(words) | topic_config::Kind::ListOf(words) => words,
+        topic_config::Kind::Boolean => &["true", "false"],
+        topic_config::Kind::Integer { .. } | topic_config::Kind::Ratio => &[],
+    }
 }
 
 /// Does it.
@@ -141,16 +174,16 @@ pub(super) fn run(arguments: &OptionsArguments, output: &Output) -> Result<(), F
                 &values,
                 |value| value["key"].as_str().unwrap_or_default().to_owned(),
                 |look| {
-                    let head = ["KEY", "OF", "DEFAULT", "TAKES", "MEANING"];
+                    let head = ["KEY", "OF", "DEFAULT", "ACTS", "TAKES", "MEANING"];
                     let row = |entry: &Entry| {
-                        let mut row = vec![entry.key.into(), entry.scope().into(), entry.default.into()];
+                        let mut row = vec![entry.key.into(), entry.scope().into(), entry.default().into(), entry.acts.word().into()];
                         if look.wide {
                             row.push(entry.takes.as_str().into());
                         }
                         row.push(entry.description.into());
                         row
                     };
-                    let short = ["KEY", "OF", "DEFAULT", "MEANING"];
+                    let short = ["KEY", "OF", "DEFAULT", "ACTS", "MEANING"];
                     styled_table(look, if look.wide { &head } else { &short }, entries.iter().map(row))
                 },
             )

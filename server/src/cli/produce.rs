@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<(), Failur
         let mut interrupt = signal(SignalKind::interrupt())?;
         let client = session.client()?;
         let topic = tokio::select! {
-            topic = client.describe_topic(&arguments.topic) => topic?,
+            topic = session.watched(client.describe_topic(&arguments.topic)) => topic?,
             _ = interrupt.recv() => return Err(Failure::Interrupted),
         };
         require_partitions(&topic, plan.additions.partition.as_slice())?;

@@ -1,12 +1,14 @@
 //! `serve`: runs a node until it is told to stop.
 
+use std::io::ErrorKind;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use super::config::{NodeArguments, load_or_fail};
 use super::output::Output;
 use crate::config::Config;
-use crate::node::Node;
+use crate::node::{Node, StartError};
 use crate::{banner, telemetry};
 
 /// What a shell shows for a program that SIGINT has ended.
@@ -29,19 +31,41 @@ pub(super) fn run(arguments: &NodeArguments, output: &Output) -> Result<(), Fail
 async fn serve(config: &Config, output: &Output) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let node = tokio::select! {
-        node = Node::start(config) => node.map_err(|error| Failure::Local(error.to_string()))?,
+        node = Node::start(config) => node.map_err(|error| Failure::Local(advised(&error, config)))?,
         // Nothing has been acknowledged yet, so that there is nothing to finish.
         name = signals.next() => {
             tracing::info!("{name} before the node was ready: it stops");
             return Ok(());
         }
     };
-    greet(config, &node, output)?;
+    if !output.is_quiet() {
+        greet(config, &node, output)?;
+    }
     let name = signals.next().await;
     tracing::info!("{name}: the node stops taking calls and finishes those under way; another signal stops it at once");
     tokio::select! {
         () = node.stop() => Ok(()),
         name = signals.next() => exit_at_once(name),
+    }
+}
+
+/// Why a node did not start, and what to do where there is something to do.
+fn advised(error: &StartError, config: &Config) -> String {
+    match error {
+        StartError::Listen { source, .. } => {
+            let advice = match source.kind() {
+                ErrorKind::AddrInUse => "\n  another program listens there, a node perhaps: stop it, or choose another port with --listen",
+                ErrorKind::PermissionDenied => "\n  ports below 1024 are the system's: choose another with --listen",
+                ErrorKind::AddrNotAvailable => "\n  this machine does not have that address: choose another with --listen",
+                _ => "",
+            };
+            format!("{error}{advice}")
+        }
+        // The others name the directory themselves.
+        StartError::Storage(error @ tidegate_storage::Error::Io { .. }) => {
+            format!("the data directory {} (--data-dir) cannot be used: {error}", config.data_dir.display())
+        }
+        other => other.to_string(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidegate_client::{Client, Error};
 
+use super::failure::{UNKNOWN_CALL, is_foreign};
 use super::output::{Format, Output};
 use super::{Failure, context::Contexts};
 
@@ -13,6 +14,12 @@ use super::{Failure, context::Contexts};
 const SERVER_DEFAULT: &str = "http://127.0.0.1:8080";
 /// Who says so then.
 const DEFAULT: &str = "default";
+/// How long a call may take that changes nothing and never waits for anything on purpose.
+pub(super) const LOOKING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long somebody is left without a word.
+const SILENCE: Duration = Duration::from_secs(3);
+/// How long it may take to find out what was meant by a name that is none.
+const GUESS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Something that was named, and what it was named by (a flag or a variable).
 #[derive(Debug, Clone)]
@@ -113,12 +120,35 @@ impl Session {
 
     /// A client of that server, which ends a call after `--timeout`.
     pub(super) fn client(&self) -> Result<Client, Failure> {
+        self.client_within(self.timeout)
+    }
+
+    /// The same for calls that only look: without `--timeout` they end after 10 s.
+    pub(super) fn looking_client(&self) -> Result<Client, Failure> {
+        self.client_within(self.timeout.or(Some(LOOKING_TIMEOUT)))
+    }
+
+    fn client_within(&self, timeout: Option<Duration>) -> Result<Client, Failure> {
         let builder = Client::builder(&self.server()?.url);
-        let builder = match self.timeout {
+        let builder = match timeout {
             Some(timeout) => builder.timeout(timeout),
             None => builder,
         };
         Ok(builder.build()?)
+    }
+
+    /// Does `work`; says what it waits for if that takes long.
+    pub(super) async fn watched<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        match tokio::time::timeout(SILENCE, &mut work).await {
+            Ok(done) => done,
+            Err(_) => {
+                if let Ok(server) = self.server() {
+                    self.output.note(&format!("still waiting for {}", server.url));
+                }
+                work.await
+            }
+        }
     }
 
     /// Runs a verb's work to its end, or until Ctrl-C: then it is dropped where it stands, and the exit code is 130.
@@ -136,24 +166,73 @@ impl Session {
     /// Runs a verb's work to its end; Ctrl-C is its own business.
     pub(super) fn block_on_to_end<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let outcome = runtime.block_on(work);
+        let outcome = runtime.block_on(async {
+            match work.await {
+                Ok(done) => Ok(done),
+                Err(failure) => Err(self.advise(failure).await),
+            }
+        });
         // A look-up of a name may still be under way on a thread; nobody needs what it finds.
         runtime.shutdown_background();
-        outcome.map_err(|failure| self.advise(failure))
+        outcome
     }
 
-    /// Nobody there: says who chose this address, and what to do.
-    fn advise(&self, failure: Failure) -> Failure {
-        match (failure, self.server()) {
-            (Failure::Client(error @ Error::Connect { .. }), Ok(server)) => {
-                let advice = if server.origin == DEFAULT {
-                    "start a node with `tidegate serve`, or name one: --server URL, TIDEGATE_SERVER, or `tidegate context add`".to_owned()
-                } else {
-                    format!("that address comes from {}", server.origin)
-                };
-                Failure::Advised(error, advice)
+    /// Says what to do about it, or who was asked and who says that it is this one.
+    async fn advise(&self, failure: Failure) -> Failure {
+        let failure = match failure {
+            // What it is told with stays.
+            Failure::Advised(error @ Error::Problem(_), advice) => match self.with_nearest_topic(Failure::Client(error)).await {
+                Failure::Client(error) => return Failure::Advised(error, advice),
+                other => return other,
+            },
+            other => other,
+        };
+        let (Failure::Client(error), Ok(server)) = (&failure, self.server()) else { return failure };
+        let advice = match error {
+            Error::Connect { .. } if server.origin == DEFAULT => {
+                "start a node with `tidegate serve`, or name one: --server URL, TIDEGATE_SERVER, or `tidegate context add`".to_owned()
             }
-            (failure, _) => failure,
+            Error::Connect { .. } => format!("that address comes from {}", server.origin),
+            Error::Timeout(_) => format!("asked was {} ({}); --timeout says how long a call may take", server.url, server.origin),
+            Error::Problem(problem) if problem.code == UNKNOWN_CALL => match path_of(&server.url) {
+                "" => "the node does not know this call: is it older than this command?".to_owned(),
+                path => format!("the address {} ({}) has the path {path}: is that right?", server.url, server.origin),
+            },
+            Error::Problem(problem) if problem.code == "topic-not-found" => return self.with_nearest_topic(failure).await,
+            error if is_foreign(error) => format!("is it a Tidegate node that listens at {}? ({})", server.url, server.origin),
+            Error::Broken(_) => format!("asked was {} ({})", server.url, server.origin),
+            _ => return failure,
+        };
+        match failure {
+            Failure::Client(error) => Failure::Advised(error, advice),
+            other => other,
         }
     }
+
+    /// There is no such topic: names the nearest that there is, if the server says in time which there are.
+    async fn with_nearest_topic(&self, failure: Failure) -> Failure {
+        let Failure::Client(Error::Problem(mut problem)) = failure else { return failure };
+        if problem.code != "topic-not-found" {
+            return Failure::Client(Error::Problem(problem));
+        }
+        let names = async {
+            let client = self.client_within(Some(GUESS_TIMEOUT)).ok()?;
+            let topics = tokio::time::timeout(GUESS_TIMEOUT, client.list_topics("")).await.ok()?.ok()?;
+            Some(topics.into_iter().map(|topic| topic.name).collect::<Vec<_>>())
+        };
+        if let Some(wrong) = problem.extras.get("topic").and_then(serde_json::Value::as_str).map(str::to_owned)
+            && !problem.extras.contains_key("did_you_mean")
+            && let Some(names) = names.await
+            && let Some(near) = crate::config::nearest(&wrong, names.iter().map(String::as_str))
+        {
+            problem.extras.insert("did_you_mean".to_owned(), near.into());
+        }
+        Failure::Client(Error::Problem(problem))
+    }
+}
+
+/// What follows the host in an address, without a slash at its end.
+fn path_of(url: &str) -> &str {
+    let after = url.split_once("://").map_or(url, |(_, after)| after);
+    after.find('/').map_or("", |at| after[at..].trim_end_matches('/'))
 }

@@ -28,6 +28,7 @@ For the letters of a format: tidegate consume --help";
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// The topic
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::completion::topics))]
     topic: String,
     /// Only this partition; may be given several times
     #[arg(short, long = "partition", value_name = "N")]
@@ -57,7 +58,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<(), Failur
 
 async fn tail(arguments: &Arguments, session: &Session, show: &mut Show<'_>) -> Result<(), Failure> {
     let client = session.client()?;
-    let topic = client.describe_topic(&arguments.topic).await?;
+    let topic = session.watched(client.describe_topic(&arguments.topic)).await?;
     let known = known(&topic, &arguments.partitions)?;
     let mut last = VecDeque::new();
     for known in known.iter().filter(|_| arguments.lines > 0) {

@@ -9,6 +9,9 @@ mod planned;
 mod trim;
 
 use clap_complete::ArgValueCompleter;
+use tidegate_types::name::NameError;
+
+pub(super) use plan::differences;
 
 use super::Failure;
 use super::completion;
@@ -29,9 +32,11 @@ pub(super) enum Verb {
     Health(look::HealthArguments),
     /// Show and change a topic's configs
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  tidegate topic config get orders\n  tidegate topic config set orders compression.type=zstd")]
     Config(ConfigVerb),
     /// Change how many partitions a topic has
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  tidegate topic partitions add orders 4")]
     Partitions(PartitionsVerb),
     /// Show the offsets of a topic's partitions
     Offsets(look::OffsetsArguments),
@@ -63,15 +68,20 @@ pub(super) enum PartitionsVerb {
 #[derive(Debug, clap::Args)]
 pub(super) struct TopicName {
     /// The topic's name
-    #[arg(value_name = "TOPIC", add = ArgValueCompleter::new(completion::topics))]
+    #[arg(value_name = "TOPIC", value_parser = topic_name, add = ArgValueCompleter::new(completion::topics))]
     topic: String,
+}
+
+/// A name that a topic can have: another would become another path.
+fn topic_name(text: &str) -> Result<String, NameError> {
+    tidegate_types::TopicName::new(text).map(String::from)
 }
 
 /// Does it.
 pub(super) fn run(verb: &Verb, session: &Session) -> Result<(), Failure> {
     let output = &session.output;
-    session.block_on(async {
-        let client = &session.client()?;
+    session.block_on(session.watched(async {
+        let client = &if only_looks(verb) { session.looking_client()? } else { session.client()? };
         match verb {
             Verb::List(arguments) => look::list(client, arguments, output).await,
             Verb::Create(arguments) => change::create(client, arguments, output).await,
@@ -86,5 +96,13 @@ pub(super) fn run(verb: &Verb, session: &Session) -> Result<(), Failure> {
             Verb::Trim(arguments) => trim::trim(client, arguments, output).await,
             Verb::Plan(arguments) => planned::run(client, arguments, output).await,
         }
-    })
+    }))
+}
+
+/// Whether nothing is changed, so that a node that does not answer soon need not be waited for.
+const fn only_looks(verb: &Verb) -> bool {
+    match verb {
+        Verb::List(_) | Verb::Describe(_) | Verb::Health(_) | Verb::Offsets(_) | Verb::Plan(_) | Verb::Config(ConfigVerb::Get(_)) => true,
+        Verb::Create(_) | Verb::Delete(_) | Verb::Trim(_) | Verb::Partitions(_) | Verb::Config(_) => false,
+    }
 }

@@ -2,7 +2,7 @@
 
 use tidegate_server::config;
 use tidegate_tests::oracle::root;
-use tidegate_types::topic_config::{self, Effect};
+use tidegate_types::topic_config;
 use tidegate_types::{ErrorCode, SideEffects};
 
 /// A page, and what each of its generated parts is called and holds.
@@ -43,40 +43,19 @@ fn node_keys() -> String {
 
 fn topic_configs() -> String {
     let row = |d: &topic_config::Definition| {
-        let effect = match d.effect {
-            Effect::Full => "yes",
-            Effect::Part(part) => part,
-            Effect::None => "not yet",
-        };
-        vec![format!("`{}`", d.name), default_of(d.name, d.default), d.kind.to_string(), d.description.to_owned(), effect.to_owned()]
+        vec![format!("`{}`", d.name), default_of(d.name, d.default), d.kind.to_string(), d.description.to_owned(), d.effect.to_string()]
     };
     table(&["config", "default", "takes", "meaning", "acts"], topic_config::DEFINITIONS.iter().map(row))
 }
 
 /// A default as it is written, and as people read it.
 fn default_of(name: &str, default: &str) -> String {
-    let readable = match default.parse::<i64>() {
-        Ok(i64::MAX) => Some("never".to_owned()),
-        Ok(number) if name.ends_with(".bytes") || name.contains(".bytes.") => {
-            in_units(number, &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")])
-        }
-        Ok(number) if name.ends_with(".ms") => in_units(number, &[(86_400_000, "days"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")]),
-        _ => None,
-    };
+    let readable = tidegate_types::amount::readable(name, default);
     match (default, readable) {
         ("", _) => "(empty)".to_owned(),
         (written, None) => format!("`{written}`"),
         (written, Some(readable)) => format!("`{written}` ({readable})"),
     }
-}
-
-/// The number in the largest unit that leaves no fraction.
-fn in_units(number: i64, units: &[(i64, &str)]) -> Option<String> {
-    let (size, name) = units.iter().find(|(size, _)| number >= *size && number % size == 0)?;
-    Some(match number / size {
-        1 if *name == "days" => "1 day".to_owned(),
-        count => format!("{count} {name}"),
-    })
 }
 
 /// The page with the part of that name replaced.

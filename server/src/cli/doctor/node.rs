@@ -6,6 +6,7 @@ use tidegate_client::{Client, Error, Problem};
 use tidegate_types::Clock;
 use tidegate_types::time::SystemClock;
 
+use super::super::failure::is_foreign;
 use super::super::session::Server;
 use super::{Check, Verdict};
 
@@ -24,7 +25,7 @@ pub(super) async fn checks(client: &Client, server: &Server) -> Vec<Check> {
     let date = match answer {
         Ok(liveness) => liveness.date,
         Err(error) => {
-            let skipped = |check| Check::skipped(check, "the node does not answer");
+            let skipped = |check| Check::skipped(check, "needs a node that answers");
             return [unreachable(&error, server)].into_iter().chain(["ready", "clock", "version", "cluster"].map(skipped)).collect();
         }
     };
@@ -43,12 +44,15 @@ fn shown(duration: Duration) -> String {
 }
 
 fn unreachable(error: &Error, server: &Server) -> Check {
-    let fix = match error {
-        Error::Connect { .. } => format!("start the node, or name the right one (this address comes from: {})", server.origin),
-        Error::Timeout(_) => "it hangs, or is very busy: look at its log".to_owned(),
-        _ => format!("it is no Tidegate node that listens at {}", server.url),
+    let named = format!("name the right one (this address comes from: {})", server.origin);
+    let (detail, fix) = match error {
+        Error::Connect { .. } => (error.to_string(), format!("start the node, or {named}")),
+        Error::Timeout(_) => (format!("{} gives {error}", server.url), "it hangs, or is very busy: look at its log".to_owned()),
+        error if is_foreign(error) => (format!("it is no Tidegate node that listens at {}", server.url), named),
+        Error::Problem(_) => (format!("{} says: {error}", server.url), "look at the node's log".to_owned()),
+        _ => (format!("{}: {error}", server.url), "look at the node's log".to_owned()),
     };
-    Check::not_ok(Verdict::Fail, "reachable", error.to_string(), fix)
+    Check::not_ok(Verdict::Fail, "reachable", detail, fix)
 }
 
 fn ready(answer: Result<(), Error>) -> Check {

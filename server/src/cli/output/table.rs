@@ -1,9 +1,11 @@
 //! Tables without a frame, that can be read and also cut by a program; numbers and colours for people.
 
 use clap::builder::styling::{AnsiColor, Effects, Style};
-use comfy_table::{Attribute, Cell, ColumnConstraint, ContentArrangement, Table, Width};
+use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
+use indicatif::HumanCount;
 
 use super::Look;
+use crate::cli::record::screen::visible;
 
 /// How a field is meant, shown by a colour where there are colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,16 +16,32 @@ pub(in super::super) enum Tone {
     Bad,
 }
 
-/// A text in a table, with its tone.
+/// A text in a table, with its tone; nothing in it acts on a terminal.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Field {
     text: String,
     tone: Tone,
+    is_number: bool,
 }
 
 impl Field {
     pub(in super::super) fn new(tone: Tone, text: impl Into<String>) -> Self {
-        Self { text: text.into(), tone }
+        Self { text: visible(text.into().as_bytes()), tone, is_number: false }
+    }
+
+    /// A number that may be typed in again: an offset, an index. Its column is aligned to the right.
+    pub(in super::super) fn number(number: impl ToString) -> Self {
+        Self { is_number: true, ..Self::new(Tone::Plain, number.to_string()) }
+    }
+
+    /// How many there are of something: a number that is only read.
+    pub(in super::super) fn count(count: u64) -> Self {
+        Self::number(HumanCount(count))
+    }
+
+    /// The same in that tone.
+    pub(in super::super) fn toned(self, tone: Tone) -> Self {
+        Self { tone, ..self }
     }
 
     fn cell(&self) -> Cell {
@@ -68,12 +86,19 @@ pub(in super::super) fn styled_table(look: Look, head: &[&str], rows: impl IntoI
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(head.iter().map(Cell::new));
+    let mut has_numbers = vec![false; head.len()];
     for row in rows {
+        for (column, field) in has_numbers.iter_mut().zip(&row) {
+            *column |= field.is_number;
+        }
         table.add_row(row.iter().map(Field::cell).collect::<Vec<_>>());
     }
     let last = head.len().saturating_sub(1);
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if index == last { 0 } else { 3 }));
+        if has_numbers.get(index) == Some(&true) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     let others: u16 = table.column_max_content_widths().iter().take(last).map(|width| width.saturating_add(3)).sum();
     match look.width {
@@ -106,6 +131,18 @@ mod tests {
     fn tables_are_plain() {
         let text = table(&["NAME", "N"], [vec!["a-long-name".to_owned(), "1".to_owned()], vec!["b".to_owned(), String::new()]]);
         assert_eq!(text, "NAME          N\na-long-name   1\nb");
+    }
+
+    /// A promise: numbers stand under each other digit by digit, and a text that would act on a terminal only shows that it would.
+    #[test]
+    fn numbers_are_aligned() {
+        let look = Look { wide: false, colour: false, width: None };
+        let rows = [vec![Field::from("a\x1b]0;owned\x07"), Field::count(1_234)], vec!["b".into(), Field::number(7)]];
+        let text = styled_table(look, &["NAME", "N"], rows);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(!text.contains(['\x1b', '\x07']), "{text:?}");
+        assert!(lines[1].ends_with("   1,234") && lines[2].ends_with("       7"), "{text}");
+        assert_eq!(lines[0].len(), lines[1].len(), "{text}");
     }
 
     /// A promise: on a narrow terminal only the last column is broken, and no line is longer than the terminal is wide.

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use clap_complete::ArgValueCompleter;
 use tidegate_client::{Acks, Header, NewRecord, Value};
 use tidegate_types::Codec;
 
 use crate::cli::Failure;
+use crate::cli::completion;
 use crate::cli::record::feed::Source;
 use crate::cli::record::input::{Additions, Form};
 use crate::cli::record::point::parse_duration;
@@ -70,6 +72,7 @@ pub(in crate::cli) enum CodecName {
 #[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Arguments {
     /// The topic
+    #[arg(add = ArgValueCompleter::new(completion::topics))]
     pub(super) topic: String,
     /// Where records are read from; if not given or -, from standard input
     file: Option<PathBuf>,

@@ -1,14 +1,15 @@
 //! Verbs that change topics. Each makes its plan first; what would lose records stops there without `--yes`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap_complete::ArgValueCompleter;
-use tidegate_client::{Client, NewTopic, TopicChange, TopicDescription};
+use tidegate_client::{Client, Error, NewTopic, TopicChange, TopicDescription};
+use tidegate_types::topic_config;
 
 use super::super::output::Output;
-use super::super::{Failure, completion, config::key_value};
-use super::TopicName;
+use super::super::{Failure, completion, config::key_value, options};
 use super::plan::{self, Plan};
+use super::{TopicName, topic_name};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -16,7 +17,7 @@ use super::plan::{self, Plan};
 )]
 pub(in super::super) struct CreateArguments {
     /// Its name: letters, digits, '.', '_' and '-'
-    #[arg(value_name = "TOPIC")]
+    #[arg(value_name = "TOPIC", value_parser = topic_name, add = ArgValueCompleter::new(completion::topics))]
     topic: String,
     /// How many partitions; the node's num.partitions if not given
     #[arg(short, long, value_name = "N")]
@@ -25,7 +26,7 @@ pub(in super::super) struct CreateArguments {
     #[arg(short, long, value_name = "N")]
     replication_factor: Option<u16>,
     /// A config of the topic; may be given several times
-    #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value, add = ArgValueCompleter::new(completion::topic_configs))]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = key_value, add = ArgValueCompleter::new(completion::topic_settings))]
     config: Vec<(String, String)>,
     /// No error if it exists as asked for
     #[arg(long)]
@@ -50,12 +51,15 @@ impl CreateArguments {
 )]
 pub(in super::super) struct DeleteArguments {
     /// Their names
-    #[arg(value_name = "TOPIC", required = true, add = ArgValueCompleter::new(completion::topics))]
+    #[arg(value_name = "TOPIC", required = true, value_parser = topic_name, add = ArgValueCompleter::new(completion::topics))]
     pub(super) topics: Vec<String>,
     /// Do it
     #[arg(long)]
     yes: bool,
 }
+
+/// What a refusal of several is to be told with: some of them are there.
+const NOTHING_DELETED: &str = "nothing was deleted";
 
 /// Configs of one topic, to be set.
 #[derive(Debug, clap::Args)]
@@ -66,7 +70,7 @@ pub(in super::super) struct ConfigSetArguments {
     #[command(flatten)]
     name: TopicName,
     /// What to set (see `tidegate config options`)
-    #[arg(value_name = "KEY=VALUE", required = true, value_parser = key_value, add = ArgValueCompleter::new(completion::topic_configs))]
+    #[arg(value_name = "KEY=VALUE", required = true, value_parser = key_value, add = ArgValueCompleter::new(completion::topic_settings))]
     configs: Vec<(String, String)>,
     /// Do it, even if records can be lost
     #[arg(long)]
@@ -142,13 +146,36 @@ impl PartitionsAddArguments {
 
 pub(super) async fn create(client: &Client, arguments: &CreateArguments, output: &Output) -> Result<(), Failure> {
     let (name, new) = (&arguments.topic, arguments.wanted());
-    let (topic, is_new) =
-        if arguments.if_not_exists { client.ensure_topic(name, &new).await? } else { (client.create_topic(name, &new).await?, true) };
+    let made = if arguments.if_not_exists {
+        client.ensure_topic(name, &new).await
+    } else {
+        client.create_topic(name, &new).await.map(|t| (t, true))
+    };
+    let (topic, is_new) = made.map_err(|error| with_nearest(error, &new.config))?;
     output.named(name, &topic, |_| {
         let partitions = topic.partitions.len();
         let word = if is_new { "created" } else { "exists already" };
         format!("topic {name} {word}: {partitions} partition{}", if partitions == 1 { "" } else { "s" })
-    })
+    })?;
+    caution(new.config.keys().map(String::as_str), output);
+    Ok(())
+}
+
+/// A refused value, with the word that was probably meant.
+fn with_nearest(error: Error, set: &BTreeMap<String, String>) -> Failure {
+    let near = set.iter().find_map(|(key, value)| options::nearest_value(key, value));
+    match near.filter(|_| error.problem().is_some_and(|problem| problem.code == "validation-failed")) {
+        Some(near) => Failure::Advised(error, format!("did you mean '{near}'?")),
+        None => error.into(),
+    }
+}
+
+/// Says of each key that somebody sets if it does nothing in this version, or not all.
+pub(super) fn caution<'k>(keys: impl Iterator<Item = &'k str>, output: &Output) {
+    let cautions: BTreeSet<String> = keys.filter_map(topic_config::caution).collect();
+    for caution in cautions {
+        output.note(&format!("note: {caution}"));
+    }
 }
 
 /// Shows plans, of one topic or of several.
@@ -163,7 +190,11 @@ pub(super) async fn delete(client: &Client, arguments: &DeleteArguments, output:
     // All are looked up first: a misspelt name is found before anything is gone.
     let mut plans = Vec::new();
     for name in &arguments.topics {
-        plans.push(plan::delete(&client.describe_topic(name).await?));
+        let several = arguments.topics.len() > 1;
+        let topic = client.describe_topic(name).await;
+        plans.push(plan::delete(
+            &topic.map_err(|error| if several { Failure::Advised(error, NOTHING_DELETED.to_owned()) } else { error.into() })?,
+        ));
     }
     if !arguments.yes {
         show(&plans, output)?;
@@ -189,7 +220,8 @@ async fn apply(client: &Client, plan: Plan, change: &TopicChange, yes: bool, out
         return Err(Failure::Unconfirmed("nothing was changed, because records can be lost: say --yes to do it".to_owned()));
     }
     // The server is asked even if there is nothing to do: it knows the keys and values that it takes.
-    client.alter_topic(&plan.topic, change).await?;
+    let set = change.config.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect();
+    client.alter_topic(&plan.topic, change).await.map_err(|error| with_nearest(error, &set))?;
     let plan = if plan.is_empty() { plan } else { plan.done() };
     show(&[plan], output)
 }
@@ -202,7 +234,10 @@ async fn configure(
     output: &Output,
 ) -> Result<(), Failure> {
     let plan = plan::config(&client.describe_topic(topic).await?, &config);
-    apply(client, plan, &TopicChange { partitions: None, config }, yes, output).await
+    let set: Vec<String> = config.iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.clone()).collect();
+    apply(client, plan, &TopicChange { partitions: None, config }, yes, output).await?;
+    caution(set.iter().map(String::as_str), output);
+    Ok(())
 }
 
 pub(super) async fn config_set(client: &Client, arguments: &ConfigSetArguments, output: &Output) -> Result<(), Failure> {

@@ -2,15 +2,15 @@
 
 use clap_complete::ArgValueCompleter;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
-use indicatif::HumanBytes;
+use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
-use tidegate_client::{At, Client, ConfigEntry, Offsets, PartitionDescription, TopicDescription, TopicSummary};
-use tidegate_types::Clock;
+use tidegate_client::{At, Client, ConfigEntry, Error, Offsets, PartitionDescription, TopicDescription, TopicSummary};
 use tidegate_types::time::SystemClock;
+use tidegate_types::{Clock, amount};
 
 use super::super::output::{Field, Look, Output, Tone, styled_table};
 use super::super::{Failure, completion, time};
-use super::{TopicName, plan};
+use super::{TopicName, plan, topic_name};
 
 /// Calls under way at a time where a verb needs one for each topic or partition.
 const CALLS_AT_A_TIME: usize = 16;
@@ -27,7 +27,7 @@ pub(in super::super) struct ListArguments {
 #[command(after_help = "Examples:\n  tidegate topic describe orders\n  tidegate topic describe orders --config -o json")]
 pub(in super::super) struct DescribeArguments {
     /// Their names
-    #[arg(value_name = "TOPIC", required = true, add = ArgValueCompleter::new(completion::topics))]
+    #[arg(value_name = "TOPIC", required = true, value_parser = topic_name, add = ArgValueCompleter::new(completion::topics))]
     topics: Vec<String>,
     /// Only the partitions
     #[arg(long)]
@@ -41,7 +41,7 @@ pub(in super::super) struct DescribeArguments {
 #[command(after_help = "Examples:\n  tidegate topic health\n  tidegate topic health orders payments && deploy")]
 pub(in super::super) struct HealthArguments {
     /// Only these; all if none is named
-    #[arg(value_name = "TOPIC", add = ArgValueCompleter::new(completion::topics))]
+    #[arg(value_name = "TOPIC", value_parser = topic_name, add = ArgValueCompleter::new(completion::topics))]
     topics: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ async fn described(client: &Client, names: Vec<String>) -> Result<Vec<TopicDescr
     let calls = iter(names).map(|name| async move {
         match client.describe_topic(&name).await {
             Ok(topic) => Ok(Some(topic)),
-            Err(error) if error.problem().is_some_and(|problem| problem.code == "topic-not-found") => Ok(None),
+            Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(Failure::from(error)),
         }
     });
@@ -121,12 +121,13 @@ fn list_text(look: Look, topics: &[TopicSummary], descriptions: &[TopicDescripti
     let head = ["NAME", "PARTITIONS", "REPLICAS", "RECORDS", "SIZE", "INTERNAL", "ID"];
     let row = |topic: &TopicSummary| {
         let mut row: Vec<Field> =
-            vec![topic.name.as_str().into(), topic.partition_count.to_string().into(), topic.replication_factor.to_string().into()];
+            vec![topic.name.as_str().into(), Field::count(topic.partition_count.into()), Field::count(topic.replication_factor.into())];
         if look.wide {
             let description = descriptions.iter().find(|d| d.name == topic.name);
             let or_gone = |text: Option<String>| Field::from(text.unwrap_or_else(|| "-".to_owned()));
-            row.push(or_gone(description.map(|d| plan::records(d).to_string())));
-            row.push(or_gone(description.map(|d| size(d.partitions.iter().filter_map(|p| p.size_bytes).sum()))));
+            row.push(description.map_or_else(|| Field::number("-"), |d| Field::count(plan::records(d))));
+            let bytes = description.map(|d| size(d.partitions.iter().filter_map(|p| p.size_bytes).sum()));
+            row.push(Field::number(bytes.unwrap_or_else(|| "-".to_owned())));
             row.push(topic.internal.to_string().into());
             row.push(or_gone(description.map(|d| d.topic_id.clone())));
         }
@@ -147,14 +148,30 @@ fn size(bytes: u64) -> String {
 
 pub(super) async fn describe(client: &Client, arguments: &DescribeArguments, output: &Output) -> Result<(), Failure> {
     let mut topics = Vec::new();
+    let mut missing: Option<Error> = None;
     for name in &arguments.topics {
-        topics.push(client.describe_topic(name).await?);
+        match client.describe_topic(name).await {
+            Ok(topic) => topics.push(topic),
+            // One that is not there is no reason not to show the others.
+            Err(error) if is_missing(&error) => {
+                if let Some(earlier) = missing.replace(error) {
+                    output.failure(&earlier.into());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     let text = |look: Look| topics.iter().map(|topic| describe_text(look, topic, arguments)).collect::<Vec<_>>().join("\n\n");
     match topics.as_slice() {
-        [topic] => output.named(&topic.name, topic, text),
-        _ => output.list(&topics, |topic| topic.name.clone(), text),
+        [] => {}
+        [topic] if arguments.topics.len() == 1 => output.named(&topic.name, topic, text)?,
+        _ => output.list(&topics, |topic| topic.name.clone(), text)?,
     }
+    missing.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn is_missing(error: &Error) -> bool {
+    error.problem().is_some_and(|problem| problem.code == "topic-not-found")
 }
 
 fn describe_text(look: Look, topic: &TopicDescription, arguments: &DescribeArguments) -> String {
@@ -186,7 +203,8 @@ fn describe_text(look: Look, topic: &TopicDescription, arguments: &DescribeArgum
 fn configs_text<'a>(look: Look, configs: impl Iterator<Item = (&'a str, &'a ConfigEntry)>) -> String {
     let row = |(key, entry): (&str, &ConfigEntry)| {
         let description = tidegate_types::topic_config::definition(key).map_or("", |definition| definition.description);
-        let mut row = vec![Field::from(key), entry.value.as_str().into(), entry.source.as_str().into()];
+        let means = amount::readable(key, &entry.value).map_or_else(String::new, |means| format!(" ({means})"));
+        let mut row = vec![Field::from(key), format!("{}{means}", entry.value).into(), entry.source.as_str().into()];
         if look.wide {
             row.push(description.into());
         }
@@ -195,8 +213,8 @@ fn configs_text<'a>(look: Look, configs: impl Iterator<Item = (&'a str, &'a Conf
     styled_table(look, if look.wide { &["CONFIG", "VALUE", "SOURCE", "MEANING"] } else { &["CONFIG", "VALUE", "SOURCE"] }, configs.map(row))
 }
 
-fn number<N: ToString>(n: Option<N>) -> String {
-    n.map_or_else(|| "-".to_owned(), |n| n.to_string())
+fn number<N: ToString>(n: Option<N>) -> Field {
+    n.map_or_else(|| Field::number("-"), Field::number)
 }
 
 fn ids(nodes: &[u64]) -> String {
@@ -206,16 +224,14 @@ fn ids(nodes: &[u64]) -> String {
 fn partitions_text(look: Look, partitions: &[PartitionDescription]) -> String {
     let head = ["PARTITION", "LEADER", "REPLICAS", "IN SYNC", "EARLIEST", "LATEST", "SIZE", "RECORDS", "EPOCH"];
     let row = |p: &PartitionDescription| {
-        let leader = Field::new(if p.leader.is_none() { Tone::Bad } else { Tone::Plain }, number(p.leader));
+        let leader = number(p.leader).toned(if p.leader.is_none() { Tone::Bad } else { Tone::Plain });
         let lacks = p.in_sync_replicas.len() < p.replicas.len();
         let in_sync = Field::new(if lacks { Tone::Doubtful } else { Tone::Plain }, ids(&p.in_sync_replicas));
-        let mut row = vec![p.partition.to_string().into(), leader, ids(&p.replicas).into(), in_sync];
-        row.extend(
-            [number(p.earliest_offset), number(p.latest_offset), p.size_bytes.map_or_else(|| "-".to_owned(), size)].map(Field::from),
-        );
+        let mut row = vec![Field::number(p.partition), leader, ids(&p.replicas).into(), in_sync];
+        row.extend([number(p.earliest_offset), number(p.latest_offset), number(p.size_bytes.map(size))]);
         if look.wide {
-            row.push(number(p.latest_offset.zip(p.earliest_offset).map(|(latest, earliest)| latest.saturating_sub(earliest))).into());
-            row.push(p.leader_epoch.to_string().into());
+            row.push(number(p.latest_offset.zip(p.earliest_offset).map(|(latest, earliest)| HumanCount(latest.saturating_sub(earliest)))));
+            row.push(Field::number(p.leader_epoch));
         }
         row
     };
@@ -280,7 +296,7 @@ fn health_text(look: Look, ailing: &[Ailing], checked: usize, topics: usize) -> 
     }
     let row = |a: &Ailing| {
         let tone = if a.problem == "under-replicated" { Tone::Doubtful } else { Tone::Bad };
-        vec![a.topic.as_str().into(), a.partition.partition.to_string().into(), Field::new(tone, a.problem), a.detail.as_str().into()]
+        vec![a.topic.as_str().into(), Field::number(a.partition.partition), Field::new(tone, a.problem), a.detail.as_str().into()]
     };
     let table = styled_table(look, &["TOPIC", "PARTITION", "PROBLEM", "MEANING"], ailing.iter().map(row));
     format!("{table}\n\nnot as they should be: {} of {}", ailing.len(), count(checked, "partition"))
@@ -301,17 +317,15 @@ pub(super) async fn offsets(client: &Client, arguments: &OffsetsArguments, outpu
         |look| {
             let head = ["PARTITION", "EARLIEST", "LATEST", "RECORDS", "LAST STABLE", "OFFSET", "TIMESTAMP"];
             let row = |o: &Offsets| {
-                let mut row = [
-                    u64::from(o.partition),
-                    o.earliest_offset,
-                    o.latest_offset,
-                    o.latest_offset.saturating_sub(o.earliest_offset),
-                    o.last_stable_offset,
-                ]
-                .map(|n| Field::from(n.to_string()))
-                .to_vec();
+                let mut row = vec![
+                    Field::number(o.partition),
+                    Field::number(o.earliest_offset),
+                    Field::number(o.latest_offset),
+                    Field::count(o.latest_offset.saturating_sub(o.earliest_offset)),
+                    Field::number(o.last_stable_offset),
+                ];
                 if arguments.at.is_some() {
-                    row.push(o.offset.map_or_else(|| "none".to_owned(), |offset| offset.to_string()).into());
+                    row.push(Field::number(o.offset.map_or_else(|| "none".to_owned(), |offset| offset.to_string())));
                     row.push(o.timestamp.map_or_else(|| "-".to_owned(), time::shown).into());
                 }
                 row

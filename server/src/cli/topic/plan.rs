@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use indicatif::HumanCount;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tidegate_client::{ConfigEntry, NewTopic, TopicDescription};
-use tidegate_types::topic_config;
+use tidegate_types::{amount, topic_config};
 
 use super::super::output::{Field, Look, Tone, paint, styled_table};
 
@@ -65,6 +66,12 @@ impl Plan {
         self.changes.iter().any(|change| change.destroys.is_some())
     }
 
+    /// The configs that it sets.
+    pub(super) fn set_keys(&self) -> impl Iterator<Item = &str> {
+        let is_set = |change: &&Change| change.after.is_some() && change.after_source.as_deref().is_none_or(|source| source == "topic");
+        self.changes.iter().filter(is_set).filter_map(|change| change.pointer.strip_prefix("/config/"))
+    }
+
     /// The same, done.
     pub(super) fn done(self) -> Self {
         Self { applied: true, ..self }
@@ -79,14 +86,14 @@ impl Plan {
             _ => ("would be changed", "changed"),
         };
         let head = format!("topic {} {}:", self.topic, if self.applied { did } else { would });
-        let head = paint(look.colour, if self.destroys() { Tone::Bad } else { Tone::Plain }, &head);
         let has_warnings = self.destroys() && !self.applied;
+        let head = paint(look.colour, if has_warnings { Tone::Bad } else { Tone::Plain }, &head);
         let row = |change: &Change| {
             let mut row = vec![
                 Field::from(name(&change.pointer)),
-                shown(change.before.as_ref(), change.before_source.as_deref()).into(),
+                shown(name(&change.pointer), change.before.as_ref(), change.before_source.as_deref()).into(),
                 "→".into(),
-                shown(change.after.as_ref(), change.after_source.as_deref()).into(),
+                shown(name(&change.pointer), change.after.as_ref(), change.after_source.as_deref()).into(),
             ];
             if has_warnings {
                 row.push(Field::new(Tone::Bad, change.destroys.clone().unwrap_or_default()));
@@ -103,16 +110,29 @@ fn name(pointer: &str) -> &str {
     pointer.strip_prefix("/config/").unwrap_or_else(|| pointer.trim_start_matches('/'))
 }
 
-fn shown(value: Option<&Value>, source: Option<&str>) -> String {
+fn shown(name: &str, value: Option<&Value>, source: Option<&str>) -> String {
     let text = match value {
         None => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     };
-    match source {
-        None | Some("topic") => text,
-        Some(other) => format!("{text} ({other})"),
-    }
+    let more: Vec<String> = amount::readable(name, &text).into_iter().chain(source.filter(|s| *s != "topic").map(str::to_owned)).collect();
+    if more.is_empty() { text } else { format!("{text} ({})", more.join(", ")) }
+}
+
+/// A topic's differences from what was asked for, as its server lists them; in the same table as a plan.
+pub(in super::super) fn differences(look: Look, differences: &[Value]) -> String {
+    let row = |difference: &Value| {
+        let pointer = difference["pointer"].as_str().unwrap_or_default();
+        let field = |which: &str| shown(name(pointer), difference.get(which).map(number_of).as_ref(), None).into();
+        vec![Field::from(name(pointer)), field("actual"), field("wanted")]
+    };
+    styled_table(look, &["KEY", "IS", "WANTED"], differences.iter().map(row))
+}
+
+/// The server writes numbers as text there.
+fn number_of(value: &Value) -> Value {
+    value.as_str().and_then(|text| text.parse::<u64>().ok()).map_or_else(|| value.clone(), Value::from)
 }
 
 /// What `topic create` would do; a topic that is there is compared in what is asked for.
@@ -135,6 +155,11 @@ pub(super) fn create(name: &str, wanted: &NewTopic, live: Option<&TopicDescripti
 
 /// What setting configs, or with `None` putting them back to their default, would do.
 pub(super) fn config(live: &TopicDescription, wanted: &BTreeMap<String, Option<String>>) -> Plan {
+    config_where(topic_config::acts, live, wanted)
+}
+
+/// The same where `acts` says which keys do something.
+fn config_where(acts: impl Fn(&str) -> bool, live: &TopicDescription, wanted: &BTreeMap<String, Option<String>>) -> Plan {
     let mut changes = Vec::new();
     for (key, value) in wanted {
         let before = live.config.get(key);
@@ -149,7 +174,7 @@ pub(super) fn config(live: &TopicDescription, wanted: &BTreeMap<String, Option<S
         let mut change = Change::new(&pointer, before.map(|entry| entry.value.clone().into()), after.clone().map(Value::from));
         change.before_source = before.map(|entry| entry.source.clone());
         change.after_source = Some(if value.is_some() { "topic" } else { "default" }.to_owned());
-        change.destroys = before.zip(after.as_ref()).and_then(|(before, after)| loss(key, &before.value, after));
+        change.destroys = before.zip(after.as_ref()).and_then(|(before, after)| loss(&acts, key, &before.value, after));
         changes.push(change);
     }
     Plan::of(&live.name, "change", changes)
@@ -166,7 +191,12 @@ pub(super) fn partitions(live: &TopicDescription, total: u32) -> Plan {
 pub(super) fn delete(live: &TopicDescription) -> Plan {
     let count = records(live);
     let mut change = Change::new("/partitions", Some(live.partitions.len().into()), None);
-    change.destroys = Some(format!("up to {count} record{}", if count == 1 { "" } else { "s" }));
+    // It wants a word all the same: the topic may be filled before that is said.
+    change.destroys = Some(match count {
+        0 => "the topic; it has no records".to_owned(),
+        1 => "up to 1 record".to_owned(),
+        count => format!("up to {} records", HumanCount(count)),
+    });
     Plan::of(&live.name, "delete", vec![change])
 }
 
@@ -185,8 +215,8 @@ fn default_of(topic: &TopicDescription, key: &str) -> Option<String> {
     unset.or_else(|| topic_config::definition(key).map(|definition| definition.default.to_owned()))
 }
 
-/// What records a change of `key` can cost.
-fn loss(key: &str, before: &str, after: &str) -> Option<String> {
+/// What records a change of `key` can cost. What does not act costs none.
+fn loss(acts: &impl Fn(&str) -> bool, key: &str, before: &str, after: &str) -> Option<String> {
     // -1 is no bound: more than any.
     let bound = |text: &str| text.trim().parse().ok().map(|n: i64| if n < 0 { i64::MAX } else { n });
     let shrinks = || bound(before).zip(bound(after)).is_some_and(|(before, after)| after < before);
@@ -195,10 +225,14 @@ fn loss(key: &str, before: &str, after: &str) -> Option<String> {
         has(after) && !has(before)
     };
     match key {
-        "retention.ms" if shrinks() => Some(format!("records older than {after} ms")),
-        "retention.bytes" if shrinks() => Some(format!("what is beyond {after} bytes in a partition")),
-        "cleanup.policy" if turns_on("compact") => Some("all but the latest record of each key".to_owned()),
-        "cleanup.policy" if turns_on("delete") => Some("records beyond the retention".to_owned()),
+        _ if !acts(key) => None,
+        "retention.ms" if shrinks() => Some(format!("records older than {}", amount::millis(bound(after)?))),
+        "retention.bytes" if shrinks() => Some(format!("what is beyond {} in a partition", amount::bytes(bound(after)?))),
+        // A policy is as much as what carries it out.
+        "cleanup.policy" if turns_on("compact") && acts("min.cleanable.dirty.ratio") => {
+            Some("all but the latest record of each key".to_owned())
+        }
+        "cleanup.policy" if turns_on("delete") && acts("retention.ms") => Some("records beyond the retention".to_owned()),
         _ => None,
     }
 }
@@ -256,10 +290,28 @@ mod tests {
             (&[("cleanup.policy", "compact,delete")], ("cleanup.policy", Some("compact")), false),
             (&[], ("segment.ms", Some("1")), false),
         ] {
-            let plan = config(&topic(now), &set(&[then]));
+            let plan = config_where(|_| true, &topic(now), &set(&[then]));
             assert!(!plan.is_empty(), "{then:?}");
             assert_eq!(plan.destroys(), destroys, "{now:?} {then:?}");
+            assert!(!config_where(|_| false, &topic(now), &set(&[then])).destroys(), "what does not act costs nothing: {then:?}");
         }
+    }
+
+    /// A promise: a policy costs records only where something carries it out, and what it costs is said in words that people use.
+    #[test]
+    fn losses_are_said() {
+        let live = topic(&[]);
+        let only = |acting: &'static str| move |key: &str| key == acting || key == "cleanup.policy";
+        let policy = set(&[("cleanup.policy", Some("compact"))]);
+        assert!(!config_where(only("retention.ms"), &live, &policy).destroys());
+        assert!(config_where(only("min.cleanable.dirty.ratio"), &live, &policy).destroys());
+        let plan = config_where(only("retention.ms"), &live, &set(&[("retention.ms", Some("86400000"))]));
+        let text = plan.text(Look { wide: false, colour: false, width: None });
+        assert!(text.contains("604800000 (7 days, default)") && text.contains("86400000 (1 day)"), "{text}");
+        assert!(text.contains("records older than 1 day"), "{text}");
+        let coloured = Look { wide: false, colour: true, width: None };
+        assert!(plan.text(coloured).starts_with('\x1b'), "what would lose records is red");
+        assert!(plan.done().text(coloured).starts_with("topic t changed"), "what is done is not");
     }
 
     /// A promise: a plan lists what differs and nothing else; a default that is set by name is a difference.

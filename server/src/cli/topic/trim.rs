@@ -135,18 +135,18 @@ fn show(topic: &str, plan: &[Trimmed], output: &Output) -> Result<(), Failure> {
                 return format!("topic {topic}: no record lies before that");
             }
             let row = |one: &Trimmed| {
-                let tone = if one.records > 0 { Tone::Bad } else { Tone::Plain };
+                let tone = if one.records > 0 && !one.applied { Tone::Bad } else { Tone::Plain };
                 let what = match (one.records, one.applied) {
                     (0, _) => "nothing",
                     (_, true) => "deleted",
                     (_, false) => "would be deleted",
                 };
                 vec![
-                    Field::from(one.partition.to_string()),
-                    one.earliest_offset.to_string().into(),
+                    Field::number(one.partition),
+                    Field::number(one.earliest_offset),
                     "→".into(),
-                    one.before_offset.to_string().into(),
-                    Field::new(tone, one.records.to_string()),
+                    Field::number(one.before_offset),
+                    Field::count(one.records).toned(tone),
                     what.into(),
                 ]
             };
