@@ -12,7 +12,7 @@ use crate::cli::Failure;
 use crate::cli::completion;
 use crate::cli::record::feed::Source;
 use crate::cli::record::input::{Additions, Form};
-use crate::cli::record::point::parse_duration;
+use crate::cli::time::parse_duration;
 use crate::cli::record::row::Roles;
 use crate::cli::record::scan::Scan;
 use crate::cli::record::template::Template;

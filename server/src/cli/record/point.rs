@@ -1,20 +1,20 @@
-//! Where reading begins and ends: the grammar of `--from` and `--until`.
+//! A place in a partition: the grammar of `--from` and `--until`, and of the places and times of `topic offsets` and `topic trim`.
 //!
 //! | written | means |
 //! |---|---|
 //! | `start`, `end` | the first record kept; the end as it is now |
 //! | `12345` | that offset |
 //! | `-100` | so many records before the end, in each partition |
-//! | `@2026-11-21T07:00`, `@2026-11-21`, `@1700000000000` | the first record of that time or later; UTC unless it says its zone, or milliseconds since 1970 |
+//! | `@2026-11-21T07:00`, `@2026-11-21`, `@1700000000000` | the first record of that time or later, as [`time`](crate::cli::time) has it |
 //! | `1h`, `30m`, `2d`, `1h30m` | so long ago |
 
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use jiff::{Span, SpanRelativeTo};
 use tidegate_types::Offset;
+
+use crate::cli::time::parse_time;
 
 /// What is written instead, by people who come from other tools.
 const OTHER_WORDS: [(&str, &str); 9] = [
@@ -28,9 +28,6 @@ const OTHER_WORDS: [(&str, &str); 9] = [
     ("now", "end"),
     ("stop", "end"),
 ];
-/// Fewer milliseconds than this are most likely seconds: as milliseconds they are in early 1970 (26 April).
-const MILLIS_PLAUSIBLE: i64 = 10_000_000_000;
-
 /// A place in a partition, not yet looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum Point {
@@ -83,7 +80,8 @@ impl FromStr for Point {
             _ => {}
         }
         if let Some(time) = text.strip_prefix('@') {
-            return parse_time(time).map(Self::Time);
+            // `@1h` says the same as `1h`; of what is neither, the time is the likelier.
+            return parse_time(time).map(Self::Time).or_else(|reason| parse_ago(time).map(Self::Ago).map_err(|_| reason));
         }
         if let Some(records) = text.strip_prefix('-') {
             let is_number = !records.is_empty() && records.bytes().all(|b| b.is_ascii_digit());
@@ -123,37 +121,6 @@ fn looks_like_a_time(text: &str) -> bool {
     bytes.len() >= 8 && bytes[..4].iter().all(u8::is_ascii_digit) && bytes[4] == b'-'
 }
 
-/// Milliseconds since 1970 of what a person writes for a time (without `@`).
-pub(in crate::cli) fn parse_time(text: &str) -> Result<i64, String> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
-        return parse_millis(text);
-    }
-    let zoned = text.parse::<Timestamp>();
-    let plain = || {
-        let civil = text.parse::<DateTime>().or_else(|_| text.parse::<Date>().map(|date| date.to_datetime(jiff::civil::Time::midnight())));
-        civil.and_then(|civil| civil.to_zoned(TimeZone::UTC)).map(|zoned| zoned.timestamp())
-    };
-    let time = zoned.or_else(|_| plain()).map_err(|_| format!("'{text}' is no time; {TIME_WANTED}"))?;
-    let millis = time.as_millisecond();
-    if millis < 0 { Err(format!("'{text}' is before 1970")) } else { Ok(millis) }
-}
-
-const TIME_WANTED: &str =
-    "wanted: 2026-11-21, 2026-11-21T07:00, 2026-11-21T07:00:00.123+01:00 (UTC if no zone is given), or milliseconds since 1970";
-
-fn parse_millis(text: &str) -> Result<i64, String> {
-    let millis: i64 = text
-        .parse()
-        .ok()
-        .filter(|n| (0..=Offset::MAX.to_i64()).contains(n))
-        .ok_or_else(|| format!("{text} is out of range; {TIME_WANTED}"))?;
-    if text.len() == 10 && millis < MILLIS_PLAUSIBLE {
-        return Err(format!("{text} looks like seconds, and milliseconds are wanted: did you mean {text}000?"));
-    }
-    Ok(millis)
-}
-
 fn parse_ago(text: &str) -> Result<i64, String> {
     let refuse = || format!("'{text}' is no place in a partition; {WANTED}");
     let span: Span = text.parse().map_err(|_| refuse())?;
@@ -166,17 +133,14 @@ fn parse_ago(text: &str) -> Result<i64, String> {
     i64::try_from(duration.as_millis()).map_err(|_| refuse())
 }
 
-/// A flag's duration, such as `5ms` or `1m30s`.
-pub(in crate::cli) fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    let duration: SignedDuration = text.parse().map_err(|_| format!("'{text}' is no duration; wanted: 5ms, 2s, 1m30s"))?;
-    duration.try_into().map_err(|_| format!("'{text}' is less than nothing"))
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cli::time::MILLIS_PLAUSIBLE;
 
     /// A promise: every form that is documented means what the documentation says.
     #[test]
@@ -199,6 +163,8 @@ mod tests {
             ("2d", Point::Ago(172_800_000)),
             ("1w", Point::Ago(604_800_000)),
             ("500ms", Point::Ago(500)),
+            ("@1h", Point::Ago(3_600_000)),
+            ("@2026-11-21T08:00[Europe/Berlin]", Point::Time(1_795_244_400_000)),
         ] {
             assert_eq!(text.parse(), Ok(point), "{text}");
         }
@@ -220,6 +186,8 @@ mod tests {
             ("@1969-12-31", "before 1970"),
             ("@1700000000", "1700000000000"),
             ("@-5", "out of range"),
+            ("@-1h", "no time"),
+            ("@2026-11-21T07:00[Nowhere/Land]", "no such time zone"),
             ("99999999999999999999", "largest offset"),
             ("9007199254740993", "largest offset"),
             ("3 months", "weeks or less"),

@@ -4,12 +4,12 @@ use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use jiff::Timestamp;
 use tidegate_client::{Header, Record, Value};
 
 use super::object;
 use super::screen::{cut, visible, visible_json};
 use super::template::{Field, Piece, Shape, Template};
+use crate::cli::time::shown;
 
 /// Characters of a key in a row.
 const KEY_WIDTH: usize = 20;
@@ -112,7 +112,7 @@ fn put(line: &mut Vec<u8>, topic: &str, record: &Record, field: Field, shape: Sh
         Field::Offset => write!(line, "{}", record.offset)?,
         Field::KeyLength => line.extend_from_slice(length(record.key.as_deref()).as_bytes()),
         Field::ValueLength => line.extend_from_slice(length(record.value.as_bytes()).as_bytes()),
-        Field::Timestamp if shape == Shape::Rfc3339 => line.extend_from_slice(rfc3339(record.timestamp).as_bytes()),
+        Field::Timestamp if shape == Shape::Rfc3339 => line.extend_from_slice(shown(record.timestamp).as_bytes()),
         Field::Timestamp => write!(line, "{}", record.timestamp)?,
         Field::Key if shape == Shape::Json => put_json(line, &json_of_bytes(record.key.as_deref())?, is_terminal),
         Field::Key => put_bytes(line, record.key.as_deref().unwrap_or_default(), shape, is_terminal),
@@ -174,11 +174,6 @@ fn plain_headers(headers: &[Header]) -> Vec<u8> {
     out
 }
 
-/// A time in UTC, to the millisecond.
-pub(in crate::cli) fn rfc3339(millis: i64) -> String {
-    Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| format!("{time:.3}"))
-}
-
 /// Fields as lines, each value as JSON, which YAML can read without changing a digit of it.
 fn put_yaml(line: &mut Vec<u8>, record: &Record) -> std::io::Result<()> {
     let json = visible_json(&object::to_line(record).map_err(std::io::Error::other)?);
@@ -200,7 +195,7 @@ fn put_row(line: &mut Vec<u8>, record: &Record, width: Option<usize>) -> std::io
         Value::Bytes(bytes) if std::str::from_utf8(bytes).is_err() => format!("base64 {}", BASE64.encode(&bytes[..bytes.len().min(4096)])),
         Value::Text(_) | Value::Bytes(_) => visible(record.value.as_bytes().unwrap_or_default()),
     };
-    let time = rfc3339(record.timestamp);
+    let time = shown(record.timestamp);
     let mut row = format!("{time:<24}  {:>9}  {:>12}  {key:<KEY_WIDTH$}  {value}", record.partition, record.offset);
     if width.is_none() && !record.headers.is_empty() {
         row.push_str("   ");

@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 use tidegate_client::{Header, NewRecord, Value};
 
 use super::object::{self, Fields};
-use super::point::parse_time;
 use super::screen::visible;
 use super::split::{InputError, too_long};
+use crate::cli::time::parse_time;
 
 /// Which fields of a row are more than a part of its value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -10,10 +10,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use tidegate_client::{Header, NewRecord, Value};
 
-use super::point::parse_time;
 use super::split::{Ended, InputError, Splitter};
 use super::template::{Field, Piece, Shape, Template};
 use super::{object, text_or_bytes};
+use crate::cli::time::parse_time;
 
 /// A field and what comes after it.
 #[derive(Debug, Clone, PartialEq, Eq)]

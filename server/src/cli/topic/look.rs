@@ -9,6 +9,7 @@ use tidegate_types::time::SystemClock;
 use tidegate_types::{Clock, amount};
 
 use super::super::output::{Field, Look, Output, Tone, styled_table};
+use super::super::record::point::Point;
 use super::super::{Failure, completion, time};
 use super::{TopicName, plan, topic_name};
 
@@ -75,9 +76,13 @@ fn at(text: &str) -> Result<At, String> {
         "earliest" | "start" => Ok(At::Earliest),
         "latest" | "end" => Ok(At::Latest),
         "max_timestamp" | "max-timestamp" => Ok(At::MaxTimestamp),
-        time => time::moment(time, SystemClock::new().wall().millis())
-            .map(At::Timestamp)
-            .map_err(|reason| format!("earliest, latest, max_timestamp or a time is wanted: {reason}")),
+        text => {
+            let wanted = || "earliest, latest, max_timestamp, a time (@2026-11-21T07:00) or how long ago (1h) is wanted".to_owned();
+            match text.parse::<Point>() {
+                Ok(point) => point.time(SystemClock::new().wall().millis()).map(At::Timestamp).ok_or_else(wanted),
+                Err(reason) => Err(if text.starts_with(|c: char| c == '@' || c.is_ascii_digit()) { reason } else { wanted() }),
+            }
+        }
     }
 }
 

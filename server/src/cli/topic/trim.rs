@@ -4,11 +4,12 @@ use std::str::FromStr;
 
 use serde::Serialize;
 use tidegate_client::{At, Client, TopicDescription};
+use tidegate_types::Clock;
 use tidegate_types::time::SystemClock;
-use tidegate_types::{Clock, Offset};
 
+use super::super::Failure;
 use super::super::output::{Field, Output, Tone, styled_table};
-use super::super::{Failure, time};
+use super::super::record::point::Point;
 use super::TopicName;
 
 #[derive(Debug, clap::Args)]
@@ -39,11 +40,12 @@ impl FromStr for Before {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with('@') {
-            return time::moment(text, SystemClock::new().wall().millis()).map(Self::Time);
+        let wanted = || "an offset such as 84194, or @ and a time such as @2026-11-21T07:00 is wanted".to_owned();
+        match text.parse::<Point>() {
+            Ok(Point::Offset(offset)) => Ok(Self::Offset(offset)),
+            Ok(point) => point.time(SystemClock::new().wall().millis()).map(Self::Time).ok_or_else(wanted),
+            Err(reason) => Err(if text.starts_with(|c: char| c == '@' || c.is_ascii_digit()) { reason } else { wanted() }),
         }
-        let offset = text.parse().ok().filter(|offset| *offset <= Offset::MAX.get());
-        offset.map(Self::Offset).ok_or_else(|| "an offset such as 84194, or @ and a time such as @2026-11-21T07:00 is wanted".to_owned())
     }
 }
 
@@ -166,7 +168,9 @@ mod tests {
         assert_eq!("17".parse(), Ok(Before::Offset(17)));
         assert_eq!("@17".parse(), Ok(Before::Time(17)));
         assert!(matches!("@1h".parse(), Ok(Before::Time(_))));
-        for wrong in ["", "-1", "1h", "2026-11-21", "9007199254740993", "@", "end"] {
+        assert!(matches!("1h".parse(), Ok(Before::Time(_))));
+        assert_eq!("@2026-11-21T08:00[Europe/Berlin]".parse(), "@2026-11-21T07:00".parse::<Before>());
+        for wrong in ["", "-1", "2026-11-21", "9007199254740993", "@", "end", "start", "@1700000000", "@2026-11-21[Nowhere/Land]"] {
             assert!(wrong.parse::<Before>().is_err(), "{wrong}");
         }
     }
