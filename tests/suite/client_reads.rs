@@ -203,3 +203,62 @@ async fn typed_values() {
     assert_eq!(found, [key(0), key(1), key(2), (4, "last".to_owned(), 9)]);
     node.stop().await.unwrap();
 }
+
+/// A promise: a snapshot brings what is there, one partition after the other, each between places of its own, and ends without waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_come_in_order() {
+    let (node, client) = node_with("t", 9).await;
+    for partition in [0, 1, 3, 5, 6, 7, 8] {
+        produce(&client, partition, 0, 20).await;
+    }
+    let snapshot = || client.consumer().snapshot(true);
+    let mut all = snapshot().topic("t").build().await.unwrap();
+    let wanted: Vec<_> = [0, 1, 3, 5, 6, 7, 8].into_iter().flat_map(|p| (0..20).map(move |n| (p, n, n.to_string()))).collect();
+    assert_eq!(rest(&mut all).await, wanted);
+
+    let builder =
+        snapshot().partition_between("t", 8, From::Offset(4), Until::Offset(6)).partition_between("t", 1, From::Tail(1), Until::Never);
+    // The end lies where nothing is yet: what is there is all.
+    let mut some = builder.partition_between("t", 7, From::Offset(19), Until::Offset(100)).build().await.unwrap();
+    let found: Vec<_> = rest(&mut some).await.into_iter().map(|(partition, offset, _)| (partition, offset)).collect();
+    assert_eq!(found, [(1, 19), (7, 19), (8, 4), (8, 5)]);
+
+    // What cannot be read is told in its turn, behind what comes before it.
+    let builder = snapshot().partition_from("t", 0, From::Offset(19)).partition_from("t", 2, From::Offset(1));
+    let mut gone = builder.partition_from("t", 3, From::Offset(19)).until(Until::Offset(100)).build().await.unwrap();
+    assert_eq!(gone.next().await.unwrap().map(|batch| batch.partition), Some(0));
+    assert_eq!(gone.next().await.unwrap_err().partition, 2);
+    assert_eq!(gone.next().await.unwrap().map(|batch| batch.partition), Some(3));
+    assert!(gone.next().await.unwrap().is_none());
+    node.stop().await.unwrap();
+}
+
+/// A promise: a partition that was finished hands out nothing more, and what is left comes to its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_finished_partition_ends() {
+    let (node, client) = node_with("t", 2).await;
+    produce(&client, 0, 0, 9).await;
+    let mut consumer = client.consumer().topic("t").build().await.unwrap();
+    assert_eq!(consumer.next().await.unwrap().unwrap().partition, 0);
+    consumer.finish("t", 0).unwrap();
+    consumer.finish("t", 1).unwrap();
+    assert!(consumer.next().await.unwrap().is_none());
+    node.stop().await.unwrap();
+}
+
+/// A promise: of hundreds of partitions that wait for records none is asked again and again, and a record of any of them comes at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_partitions_wait_quietly() {
+    const PARTITIONS: u32 = 300;
+    let (node, client) = node_with("t", PARTITIONS).await;
+    let mut consumer = client.consumer().topic("t").from(From::Latest).build().await.unwrap();
+    let before = consumer.metrics().requests;
+    for partition in (0..PARTITIONS).step_by(60) {
+        produce(&client, partition, 0, 1).await;
+        assert_eq!(consumer.next().await.unwrap().map(|batch| (batch.partition, batch.len())), Some((partition, 1)));
+    }
+    // One fetch brings a record, and one more may see that nothing follows.
+    let asked = consumer.metrics().requests - before;
+    assert!(asked <= 2 * 5, "{asked} requests for 5 records");
+    node.stop().await.unwrap();
+}

@@ -45,6 +45,11 @@ pub struct ConsumerConfig {
     pub retry_backoff_max: Duration,
     /// How often to look for new partitions of topics that are read whole (30 s).
     pub metadata_max_age: Duration,
+    /// How long what may pass is tried again before it counts as a failure (for ever).
+    pub retry_timeout: Option<Duration>,
+    /// Reads what is there, waits for nothing, and hands out one partition after the other: the same question has the same answer. A partition without an
+    /// end ends at what was the end when its reading began. Only the next few partitions are fetched ahead (false).
+    pub snapshot: bool,
 }
 
 impl Default for ConsumerConfig {
@@ -59,6 +64,8 @@ impl Default for ConsumerConfig {
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
             metadata_max_age: Duration::from_secs(30),
+            retry_timeout: None,
+            snapshot: false,
         }
     }
 }
@@ -68,8 +75,15 @@ impl Default for ConsumerConfig {
 pub(super) struct Wanted {
     /// All partitions, new ones too.
     pub(super) is_whole: bool,
-    /// Partitions that were named, each with its own place if it has one.
-    pub(super) named: BTreeMap<u32, Option<From>>,
+    /// Partitions that were named, each with its own places if it has them.
+    pub(super) named: BTreeMap<u32, Span>,
+}
+
+/// From where to where a partition is read; what is `None` is as for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Span {
+    pub(super) from: Option<From>,
+    pub(super) until: Option<Until>,
 }
 
 /// Makes a [`Consumer`]: [`Client::consumer`].
@@ -105,6 +119,8 @@ setters! {
     retry_backoff: Duration,
     retry_backoff_max: Duration,
     metadata_max_age: Duration,
+    retry_timeout: Option<Duration>,
+    snapshot: bool,
 }
 
 impl ConsumerBuilder {
@@ -118,17 +134,23 @@ impl ConsumerBuilder {
     /// Reads that partition of the topic.
     #[must_use]
     pub fn partition(self, topic: &str, partition: u32) -> Self {
-        self.add(topic, partition, None)
+        self.add(topic, partition, Span::default())
     }
 
     /// Reads that partition of the topic from a place of its own.
     #[must_use]
     pub fn partition_from(self, topic: &str, partition: u32, from: From) -> Self {
-        self.add(topic, partition, Some(from))
+        self.add(topic, partition, Span { from: Some(from), until: None })
     }
 
-    fn add(mut self, topic: &str, partition: u32, from: Option<From>) -> Self {
-        self.wanted.entry(topic.to_owned()).or_default().named.insert(partition, from);
+    /// Reads that partition of the topic from a place of its own to an end of its own.
+    #[must_use]
+    pub fn partition_between(self, topic: &str, partition: u32, from: From, until: Until) -> Self {
+        self.add(topic, partition, Span { from: Some(from), until: Some(until) })
+    }
+
+    fn add(mut self, topic: &str, partition: u32, span: Span) -> Self {
+        self.wanted.entry(topic.to_owned()).or_default().named.insert(partition, span);
         self
     }
 

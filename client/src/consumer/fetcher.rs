@@ -7,10 +7,12 @@
 //!   end reached? ──yes──> Finished      room? ──> fetch from the place ──> Chunk ──> the place is the answer's next offset
 //! ```
 //!
+//! With more partitions than requests, nobody waits for records in the server: a fetcher that has read all waits for [`super::lookout`] to see more.
+//!
 //! The place is in the request (the server keeps none), and moves only when an answer is whole: a lost answer loses and repeats nothing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidegate_types::{ErrorCode, StoredBatches};
@@ -18,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::config::{ConsumerConfig, Until};
+use super::lookout::Mark;
 use crate::backoff::backoff;
 use crate::call::Call;
 use crate::client::Client;
@@ -28,8 +31,10 @@ use crate::fetch::{At, Fetch, FetchedBatches, From, OffsetReset, Offsets, batche
 pub(super) const ANSWERS: usize = 2;
 /// The most that is asked for at once.
 const FETCH_BYTES_MAX: usize = 8 << 20;
-/// Requests of all partitions together; with more partitions than this nobody waits for records in the server, but all ask in turn.
-const REQUESTS: usize = 256;
+/// Requests of all partitions together; with more partitions than this nobody waits for records in the server.
+pub(super) const REQUESTS: usize = 256;
+/// Partitions that a snapshot fetches at a time: the one that is handed out, and the next ones.
+pub(super) const SNAPSHOT_WINDOW: usize = 4;
 /// How long a server holds back an answer at most.
 const MAX_WAIT: Duration = Duration::from_secs(55);
 /// How long to wait before asking again for what could not be waited for in the server.
@@ -44,6 +49,8 @@ pub(super) struct Common {
     pub(super) partitions: AtomicUsize,
     requests: Semaphore,
     pub(super) counts: Counts,
+    /// Why something was tried again last.
+    pub(super) retried: Mutex<Option<String>>,
 }
 
 /// What is counted as it happens.
@@ -59,18 +66,31 @@ pub(super) struct Counts {
 impl Common {
     pub(super) fn new(client: Client, config: ConsumerConfig) -> Self {
         let (partitions, requests) = (AtomicUsize::new(0), Semaphore::new(REQUESTS));
-        Self { client, config, partitions, requests, counts: Counts::default() }
+        Self { client, config, partitions, requests, counts: Counts::default(), retried: Mutex::default() }
     }
 
     /// What one request may bring, so that all answers together stay within the prefetch.
     fn fetch_bytes(&self) -> usize {
-        let answers = self.partitions.load(Ordering::Relaxed).max(1) * ANSWERS;
+        let partitions = self.partitions.load(Ordering::Relaxed);
+        let at_once = if self.config.snapshot { partitions.min(SNAPSHOT_WINDOW) } else { partitions };
+        let answers = at_once.max(1) * ANSWERS;
         (self.config.prefetch_bytes / answers).clamp(1, FETCH_BYTES_MAX)
     }
 
     /// How long a server may wait for records.
     fn max_wait(&self) -> Duration {
-        if self.partitions.load(Ordering::Relaxed) > REQUESTS { Duration::ZERO } else { self.config.max_wait.min(MAX_WAIT) }
+        if self.config.snapshot || self.is_crowded() { Duration::ZERO } else { self.config.max_wait.min(MAX_WAIT) }
+    }
+
+    /// Whether there are more partitions than requests.
+    fn is_crowded(&self) -> bool {
+        !self.config.snapshot && self.partitions.load(Ordering::Relaxed) > REQUESTS
+    }
+
+    /// Notes that something is tried again.
+    pub(super) fn note_retry(&self, error: &Error) {
+        *self.retried.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        self.counts.retries.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -137,6 +157,16 @@ impl Drop for Room {
     }
 }
 
+/// What a fetcher is for.
+#[derive(Debug)]
+pub(super) struct Assignment {
+    pub(super) reader: usize,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: u32,
+    pub(super) until: Until,
+    pub(super) mark: watch::Receiver<Mark>,
+}
+
 /// One partition's fetching.
 #[derive(Debug)]
 pub(super) struct Fetcher {
@@ -148,9 +178,13 @@ pub(super) struct Fetcher {
     room: Arc<Semaphore>,
     generation: u64,
     place: Place,
+    until: Until,
     /// Where it ends, once that has been looked up.
     end: Option<u64>,
     failures: u32,
+    failing_since: Option<Instant>,
+    /// What the lookout has seen.
+    mark: watch::Receiver<Mark>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,9 +196,12 @@ enum Place {
 }
 
 impl Fetcher {
-    pub(super) fn new(common: Arc<Common>, reader: usize, topic: Arc<str>, partition: u32, news: mpsc::UnboundedSender<News>) -> Self {
+    /// Reads what `assignment` says, and tells `news` of it.
+    pub(super) fn new(common: Arc<Common>, assignment: Assignment, news: mpsc::UnboundedSender<News>) -> Self {
+        let Assignment { reader, topic, partition, until, mark } = assignment;
         let (room, place) = (Arc::new(Semaphore::new(ANSWERS)), Place::Over);
-        Self { common, reader, topic, partition, news, room, generation: 0, place, end: None, failures: 0 }
+        let (generation, end, failures, failing_since) = (0, None, 0, None);
+        Self { common, reader, topic, partition, news, room, generation, place, until, end, failures, failing_since, mark }
     }
 
     /// Runs until the consumer is gone.
@@ -191,7 +228,7 @@ impl Fetcher {
     fn begin(&mut self, order: Order) {
         self.generation = order.generation;
         self.place = Place::Unknown(order.from);
-        self.failures = 0;
+        (self.failures, self.failing_since) = (0, None);
     }
 
     fn tell(&self, what: What) {
@@ -212,17 +249,18 @@ impl Fetcher {
             Place::Over => return,
         };
         match outcome {
-            Ok(()) => self.failures = 0,
+            Ok(()) => (self.failures, self.failing_since) = (0, None),
             Err(error) => self.failed(error).await,
         }
     }
 
     async fn failed(&mut self, error: Error) {
-        if error.may_pass() {
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        if error.may_pass() && self.common.config.retry_timeout.is_none_or(|limit| since.elapsed() < limit) {
             let config = &self.common.config;
             let wait = backoff(config.retry_backoff, config.retry_backoff_max, self.failures, fastrand::f64());
             self.failures = self.failures.saturating_add(1);
-            self.common.counts.retries.fetch_add(1, Ordering::Relaxed);
+            self.common.note_retry(&error);
             tokio::time::sleep(wait).await;
             return;
         }
@@ -255,8 +293,9 @@ impl Fetcher {
     async fn find(&mut self, from: From) -> Result<(), Error> {
         let common = Arc::clone(&self.common);
         let _turn = common.requests.acquire().await;
-        let end = match (self.end, self.common.config.until) {
+        let end = match (self.end, self.until) {
             (Some(end), _) => end,
+            (None, Until::Never) if self.common.config.snapshot => self.offsets(None).await?.latest_offset,
             (None, Until::Never) => u64::MAX,
             (None, Until::Offset(end)) => end,
             (None, Until::Latest) => self.offsets(None).await?.latest_offset,
@@ -287,6 +326,9 @@ impl Fetcher {
     async fn fetch(&mut self, position: u64) -> Result<(), Error> {
         let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return Ok(()) };
         let common = Arc::clone(&self.common);
+        if common.is_crowded() && self.mark.wait_for(|mark| mark.is_worth_asking(position)).await.is_err() {
+            return Ok(()); // The consumer is gone.
+        }
         let turn = common.requests.acquire().await;
         let max_wait = common.max_wait();
         let fetch = Fetch {
@@ -302,6 +344,9 @@ impl Fetcher {
         self.place = Place::At(fetched.next_offset.min(self.end.unwrap_or(u64::MAX)));
         let bytes = fetched.bytes.len();
         if bytes == 0 {
+            if common.config.snapshot {
+                return self.nothing_more(position, fetched.high_watermark);
+            }
             // A server that cannot wait for records (it is stopping, say) is not asked again at once.
             if start.elapsed() < TURN {
                 tokio::time::sleep(TURN).await;
@@ -313,6 +358,17 @@ impl Fetcher {
         let room = Room { common, bytes, _permit: permit };
         let (next_offset, high_watermark) = (fetched.next_offset, fetched.high_watermark);
         self.tell(What::Fetched(Chunk { batches: fetched.batches(), position, next_offset, high_watermark, _room: room }));
+        Ok(())
+    }
+
+    /// A snapshot has had an empty answer: it ends, unless there should have been something.
+    fn nothing_more(&mut self, position: u64, high_watermark: u64) -> Result<(), Error> {
+        if high_watermark > position {
+            let reason = format!("it has nothing from offset {position} on, although the partition goes up to {high_watermark}");
+            return Err(Error::Answer { call: "a fetch of batches".to_owned(), reason });
+        }
+        self.place = Place::Over;
+        self.tell(What::Finished { position });
         Ok(())
     }
 }

@@ -19,8 +19,8 @@
 //!   skipped or handed out twice. Partitions know nothing of each other.
 //! - **Bounded memory.** All partitions together have at most `prefetch_bytes` fetched or on their way, packed as they came (a batch that is larger than
 //!   its partition's share comes alone); one batch at a time is unpacked, to 32 MiB at most.
-//! - What may pass is tried again, for ever, and shows in [`ConsumerMetrics::retries`]; what may not is told once by [`Consumer::next`], behind
-//!   all that came before it, and stops its partition until a [`Consumer::seek`].
+//! - What may pass is tried again, for ever if nothing else is said, and shows in [`ConsumerMetrics::retries`]; what may not is told once by
+//!   [`Consumer::next`], behind all that came before it, and stops its partition until a [`Consumer::seek`].
 //! - **Nothing is passed over.** An answer that is longer than what was asked for, has bytes that are no batch, or does not reach where it says is
 //!   [`Error::Answer`], and none of it is handed out.
 //! - Dropping the consumer ends its requests.
@@ -31,17 +31,19 @@
 //! |---|---|
 //! | `config` | what it may be told |
 //! | `fetcher` | one partition's task |
+//! | `lookout` | what is seen of whole topics: new partitions, ends that moved |
 //! | `reader` | what a consumer knows of one partition |
 //! | `batch` | what is handed out |
 
 mod batch;
 mod config;
 mod fetcher;
+mod lookout;
 mod reader;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -50,8 +52,9 @@ use tokio::time::Instant;
 pub use batch::ConsumedBatch;
 pub use config::{ConsumerBuilder, ConsumerConfig, Until};
 
-use config::Wanted;
-use fetcher::{Common, Fetcher, News, Order, What};
+use config::{Span, Wanted};
+use fetcher::{Assignment, Common, Fetcher, News, Order, REQUESTS, SNAPSHOT_WINDOW, What};
+use lookout::{Marks, look_for_partitions, look_for_records};
 use reader::Reader;
 
 use crate::backoff::deadline;
@@ -105,7 +108,10 @@ pub struct Consumer {
     routes: mpsc::Receiver<Arc<TopicRoute>>,
     /// Readers that have something to hand out, in the order in which it came.
     ready: VecDeque<usize>,
-    /// Fetchers and whoever looks for new partitions; they end with the consumer.
+    /// Of a snapshot: the reader whose turn it is.
+    turn: usize,
+    marks: Arc<Marks>,
+    /// Fetchers and whoever looks at whole topics; they end with the consumer.
     tasks: JoinSet<()>,
     records: u64,
     batches: u64,
@@ -124,6 +130,8 @@ impl Consumer {
             news_sender,
             routes,
             ready: VecDeque::new(),
+            turn: 0,
+            marks: Arc::default(),
             tasks: JoinSet::new(),
             records: 0,
             batches: 0,
@@ -137,10 +145,9 @@ impl Consumer {
             }
             let all = (0..partitions).filter(|partition| wanted.is_whole || wanted.named.contains_key(partition));
             for partition in all {
-                let from = wanted.named.get(&partition).copied().flatten();
-                consumer.add(&route.name, partition, from.unwrap_or(consumer.common.config.from));
+                consumer.add(&route.name, partition, wanted.named.get(&partition).copied().unwrap_or_default());
             }
-            if wanted.is_whole {
+            if wanted.is_whole && !consumer.common.config.snapshot {
                 whole.push(route);
             }
         }
@@ -167,27 +174,35 @@ impl Consumer {
         }
     }
 
-    fn add(&mut self, topic: &Arc<str>, partition: u32, from: From) {
-        let id = self.readers.len();
-        let order = Order { generation: 0, from, is_paused: false, is_stopped: false };
+    fn add(&mut self, topic: &Arc<str>, partition: u32, span: Span) {
+        let (id, config) = (self.readers.len(), &self.common.config);
+        let (from, until) = (span.from.unwrap_or(config.from), span.until.unwrap_or(config.until));
+        let is_paused = config.snapshot && id >= SNAPSHOT_WINDOW;
+        let order = Order { generation: 0, from, is_paused, is_stopped: false };
         let (orders, receiver) = watch::channel(order);
         self.readers.push(Reader::new(Arc::clone(topic), partition, orders));
         self.by_place.entry(Arc::clone(topic)).or_default().insert(partition, id);
         self.common.partitions.store(self.readers.len(), Ordering::Relaxed);
-        let fetcher = Fetcher::new(Arc::clone(&self.common), id, Arc::clone(topic), partition, self.news_sender.clone());
+        let assignment = Assignment { reader: id, topic: Arc::clone(topic), partition, until, mark: self.marks.watch(topic, partition) };
+        let fetcher = Fetcher::new(Arc::clone(&self.common), assignment, self.news_sender.clone());
         self.tasks.spawn(fetcher.run(receiver));
+        if !self.common.config.snapshot && self.readers.len() == REQUESTS + 1 {
+            self.tasks.spawn(look_for_records(Arc::clone(&self.common), Arc::clone(&self.marks)));
+        }
     }
 
     /// Waits until every partition has found its place, so that what is written from now on is read.
     async fn all_started(&mut self, deadline: Instant) -> Result<(), Error> {
-        while self.readers.iter().any(|reader| reader.position().is_none()) {
+        let begun = if self.common.config.snapshot { SNAPSHOT_WINDOW } else { self.readers.len() };
+        while self.readers.iter().take(begun).any(|reader| !reader.is_started()) {
             let timeout = |_| Error::Timeout(self.common.config.request_timeout);
             let news = tokio::time::timeout_at(deadline, self.news.recv()).await.map_err(timeout)?;
             let Some(news) = news else { continue };
             let id = news.reader;
             self.hear(news);
             let reader = &mut self.readers[id];
-            if reader.position().is_none()
+            if !self.common.config.snapshot
+                && reader.position().is_none()
                 && let Some(error) = reader.take_failure()
             {
                 return Err(error);
@@ -204,19 +219,22 @@ impl Consumer {
     /// damaged, or the server refuses. The others go on with the next call.
     pub async fn next(&mut self) -> Result<Option<ConsumedBatch>, ConsumerError> {
         loop {
-            while let Some(id) = self.ready.front().copied() {
+            while let Some(id) = self.first_ready() {
                 match self.readers[id].next_batch() {
                     Ok(Some(batch)) => {
                         self.records += batch.len() as u64;
                         self.batches += 1;
                         return Ok(Some(batch));
                     }
-                    Ok(None) => self.ready.pop_front(),
+                    Ok(None) => drop(self.ready.pop_front()),
                     Err(error) => {
                         self.ready.pop_front();
                         return Err(self.stopped(id, error));
                     }
-                };
+                }
+            }
+            if self.pass_turn() {
+                continue;
             }
             if self.readers.iter().all(Reader::is_over) {
                 return Ok(None);
@@ -226,6 +244,27 @@ impl Consumer {
                 Some(route) = self.routes.recv() => self.add_new(&route),
                 else => return Ok(None),
             }
+        }
+    }
+
+    /// A snapshot goes on with the next partition once one has come to its end, and begins to fetch another. Whether it did.
+    fn pass_turn(&mut self) -> bool {
+        let before = self.turn;
+        while self.common.config.snapshot && self.readers.get(self.turn).is_some_and(Reader::is_over) {
+            self.turn += 1;
+            if let Some(next) = self.readers.get(self.turn + SNAPSHOT_WINDOW - 1) {
+                next.pause(false);
+            }
+        }
+        self.turn != before
+    }
+
+    /// Whose records are handed out next.
+    fn first_ready(&self) -> Option<usize> {
+        if self.common.config.snapshot {
+            Some(self.turn).filter(|id| self.readers.get(*id).is_some_and(|r| r.held() > 0))
+        } else {
+            self.ready.front().copied()
         }
     }
 
@@ -251,7 +290,7 @@ impl Consumer {
             What::Fetched(chunk) => reader.hold(chunk),
             What::Failed(error) => reader.fail(error),
         };
-        if is_ready {
+        if is_ready && !self.common.config.snapshot {
             self.ready.push_back(news.reader);
         }
     }
@@ -261,7 +300,7 @@ impl Consumer {
         for partition in 0..route.partitions() {
             let is_known = self.by_place.get(&route.name).is_some_and(|partitions| partitions.contains_key(&partition));
             if !is_known {
-                self.add(&route.name, partition, From::Earliest);
+                self.add(&route.name, partition, Span { from: Some(From::Earliest), until: None });
             }
         }
     }
@@ -293,6 +332,17 @@ impl Consumer {
         Ok(())
     }
 
+    /// Ends the partition where it stands: nothing more of it is handed out or fetched, until a [`Consumer::seek`].
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the partition is not read.
+    pub fn finish(&mut self, topic: &str, partition: u32) -> Result<(), Error> {
+        let id = self.reader(topic, partition)?;
+        self.readers[id].stop_fetching();
+        self.ready.retain(|ready| *ready != id);
+        Ok(())
+    }
+
     /// Hands out nothing more of the partition, and fetches no further than it has, until [`Consumer::resume`].
     ///
     /// # Errors
@@ -316,6 +366,11 @@ impl Consumer {
         Ok(())
     }
 
+    /// Why something was tried again last; `None` if nothing ever was. [`ConsumerMetrics::retries`] tells whether that is news.
+    pub fn last_retry(&self) -> Option<String> {
+        self.common.retried.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Counts, and how things stand.
     pub fn metrics(&self) -> ConsumerMetrics {
         let counts = &self.common.counts;
@@ -328,22 +383,6 @@ impl Consumer {
             retries: counts.retries.load(Ordering::Relaxed),
             resets: counts.resets.load(Ordering::Relaxed),
             buffered_bytes: counts.buffered_bytes.load(Ordering::Relaxed),
-        }
-    }
-}
-
-/// Asks for the topics' partitions now and then, and tells of what it learned.
-async fn look_for_partitions(common: Arc<Common>, mut routes: Vec<Arc<TopicRoute>>, sender: mpsc::Sender<Arc<TopicRoute>>) {
-    loop {
-        tokio::time::sleep(common.config.metadata_max_age).await;
-        for route in &mut routes {
-            // What cannot be learned now is asked for again next time.
-            let Ok(learned) = common.client.learn(&route.name, Some(route)).await else { continue };
-            let has_more = learned.partitions() > route.partitions();
-            *route = learned;
-            if has_more && sender.send(Arc::clone(route)).await.is_err() {
-                return;
-            }
         }
     }
 }

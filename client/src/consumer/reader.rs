@@ -45,6 +45,11 @@ impl Reader {
         self.position
     }
 
+    /// Whether it has found its place, or cannot.
+    pub(super) fn is_started(&self) -> bool {
+        self.position.is_some() || self.is_over || !self.held.is_empty()
+    }
+
     /// Whether nothing more will come, unless it is told to go elsewhere.
     pub(super) fn is_over(&self) -> bool {
         self.is_over && self.held.is_empty()
@@ -107,7 +112,7 @@ impl Reader {
         });
     }
 
-    pub(super) fn pause(&mut self, is_paused: bool) {
+    pub(super) fn pause(&self, is_paused: bool) {
         self.orders.send_if_modified(|order| std::mem::replace(&mut order.is_paused, is_paused) != is_paused);
     }
 
@@ -142,8 +147,8 @@ impl Reader {
         Ok(None)
     }
 
-    /// What was fetched cannot be read: there is no going on behind it.
-    fn stop_fetching(&mut self) {
+    /// Nothing behind what was handed out is wanted.
+    pub(super) fn stop_fetching(&mut self) {
         self.held.clear();
         self.is_over = true;
         self.orders.send_modify(|order| {
