@@ -42,6 +42,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::ArgValueCompleter;
@@ -199,11 +200,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match parse(&arguments) {
         Ok((_, Verb::Help(help))) => explain(&arguments, help.verbs),
         Ok((common, verb)) => {
-            let output = Output::new(common.output, common.quiet, wants_colour(common.no_color));
+            let output = Output::new(common.output, common.quiet, wants_colour(common.no_color)).chosen(common.output_is_chosen);
             let session = Session::new(output, common.target, common.timeout);
             finish(do_verb(&verb, &session), &session.output)
         }
-        Err(error) => refuse(&arguments, &error),
+        Err(error) => refuse(&arguments, &with_tip(&arguments, error)),
     }
 }
 
@@ -221,6 +222,7 @@ fn explain(arguments: &[OsString], verbs: Vec<OsString>) -> ExitCode {
 struct Settled {
     target: Target,
     output: Format,
+    output_is_chosen: bool,
     quiet: bool,
     timeout: Option<Duration>,
     no_color: bool,
@@ -234,7 +236,18 @@ fn parse(arguments: &[OsString]) -> Result<(Settled, Verb), clap::Error> {
     let matches = command.clone().try_get_matches_from(arguments)?;
     let Arguments { common, verb } = Arguments::from_arg_matches(&matches)?;
     let target = target(&common, &matches).map_err(|reason| command.error(clap::error::ErrorKind::ArgumentConflict, reason))?;
-    Ok((Settled { target, output: common.output, quiet: common.quiet, timeout: common.timeout, no_color: common.no_color }, verb))
+    let output_is_chosen = matches.value_source("output") != Some(ValueSource::DefaultValue);
+    Ok((
+        Settled {
+            target,
+            output: common.output,
+            output_is_chosen,
+            quiet: common.quiet,
+            timeout: common.timeout,
+            no_color: common.no_color,
+        },
+        verb,
+    ))
 }
 
 /// An empty variable is none, as with every shell's `X= command`.
@@ -298,6 +311,15 @@ fn finish(outcome: Result<(), Failure>, output: &Output) -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// The same error, with what may have been meant.
+fn with_tip(arguments: &[OsString], mut error: clap::Error) -> clap::Error {
+    let words: Vec<&str> = arguments.iter().filter_map(|a| a.to_str()).collect();
+    if let Some(tip) = consume::tip(&words, error.kind()) {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.to_owned().into()]));
+    }
+    error
 }
 
 /// Help and version are errors to clap, too, but of code 0. Whoever closed the output does not want to read them.

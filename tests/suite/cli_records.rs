@@ -227,11 +227,14 @@ TIME                      PARTITION        OFFSET  KEY                   VALUE
   key: \"k\"
   text: \"v\\u001b\"
 ";
-    let cases: [(&[&str], String); 7] = [
+    let cases: [(&[&str], String); 9] = [
         (&[], "v\u{1b}\n{\n\"n\":1234567890123456789012345}\n\n".to_owned()),
         (&["-o", "ndjson"], lines.join("\n") + "\n"),
         (&["-o", "json"], format!("[\n{}\n]\n", lines.join(",\n"))),
         (&["-o", "wide"], rows.to_owned()),
+        // What was asked for comes, also where nobody would get it unasked.
+        (&["-o", "table"], rows.to_owned()),
+        (&["-k", "k", "-F", "%o\\n"], "0\n".to_owned()),
         (&["-o", "yaml", "-n", "1"], yaml.to_owned()),
         (
             &["-f", r"%t/%p@%o %T{rfc3339} %K:%k{json} %V:%v{json} [%h]%%\n", "--from", "1", "--until", "2"],
@@ -368,6 +371,7 @@ async fn tails_and_places() {
     assert_eq!(out(&["consume", "t", "-p", "0", "--from", "1", "--until", "3"]), "2 4 ");
     assert_eq!(out(&["consume", "t", "--from", "1h"]), "");
     assert_eq!(out(&["consume", "t", "-n", "3"]), "1 2 4 ");
+    assert_eq!(out(&["consume", "t", "--follow", "--until", "@2025-11-21T07:20:04", "-p", "0"]), "1 2 ");
     assert_eq!(out(&["consume", "t", "--follow", "--until", "end"]).split_whitespace().count(), 10);
 }
 
@@ -376,7 +380,7 @@ async fn tails_and_places() {
 async fn refusals() {
     let site = Site::new();
     site.topic("t", 2).await;
-    let cases: [(&[&str], i32, &[&str]); 15] = [
+    let cases: [(&[&str], i32, &[&str]); 28] = [
         (&["produce", "nowhere"], 3, &["no such topic"]),
         (&["consume", "nowhere"], 3, &["no such topic"]),
         (&["tail", "nowhere", "-f"], 3, &["no such topic"]),
@@ -392,6 +396,23 @@ async fn refusals() {
         (&["produce", "t", "-i", "xml"], 2, &["json-values"]),
         (&["produce", "t", "/no/such/file"], 1, &["/no/such/file"]),
         (&["find", "t"], 2, &["--key"]),
+        (&["consume", "t", "--from", "5", "--until", "2"], 2, &["--until 2 is before --from 5"]),
+        (&["consume", "t", "--from", "1h", "--until", "2h"], 2, &["--until 2h is before --from 1h"]),
+        (
+            &["find", "t", "--key", "k", "--from", "@2026-11-21", "--until", "@2026-11-20"],
+            2,
+            &["is before --from @2026-11-21T00:00:00.000Z"],
+        ),
+        (&["consume", "t", "--from", "@2026-11-21T07:00[Nowhere/Land]"], 2, &["no such time zone"]),
+        (&["consume", "t", "--from", "@2026-10-25T02:30[Europe/Berlin]"], 2, &["comes twice", "+02"]),
+        (&["consume", "t", "-n", "abc"], 2, &["a number of records is wanted"]),
+        (&["tail", "t", "-n", "1000000"], 2, &["100,000 at most", "consume --from -1000000"]),
+        (&["tail", "t", "-p", "abc"], 2, &["a partition's number is wanted"]),
+        (&["find", "t", "--key", "k", "-n", "0"], 2, &["1 or more"]),
+        (&["find", "t", "--key-base64", "%%%"], 2, &["is no base64", "multiple of 4"]),
+        (&["consume", "t", "-f"], 2, &["--follow"]),
+        (&["consume", "-f", "t"], 2, &["TOPIC", "--follow"]),
+        (&["tail", "t", "-f", "%v"], 2, &["the format of each record is -F"]),
     ];
     for (arguments, code, words) in cases {
         let ran = site.run(arguments, "x\n").failed(code, words);
@@ -401,6 +422,54 @@ async fn refusals() {
     let problem: serde_json::Value = serde_json::from_str(&problem.err).unwrap();
     assert_eq!(problem["code"], "topic-not-found");
     assert!(site.records("t", 0).await.is_empty() && site.records("t", 1).await.is_empty());
+}
+
+/// A promise: a time with a zone in brackets is the time that clocks show there, wherever a time is taken.
+#[tokio::test]
+async fn zones_count() {
+    let site = Site::new();
+    site.topic("t", 1).await;
+    // 07:00 to 09:00 in Berlin are 06:00 to 08:00 in UTC.
+    let csv = "v,at\na,2026-11-21T07:00[Europe/Berlin]\nb,2026-11-21T08:00+01:00[Europe/Berlin]\nc,2026-11-21T08:00\n";
+    site.run(&["produce", "t", "-i", "csv", "--timestamp-field", "at"], csv).ok();
+    let times = site.run(&["consume", "t", "-f", r"%T{rfc3339} "], "").ok();
+    assert_eq!(times.text(), "2026-11-21T06:00:00.000Z 2026-11-21T07:00:00.000Z 2026-11-21T08:00:00.000Z ");
+    let offsets = |flags: &[&str]| site.run(&[&["consume", "t", "-f", "%o "], flags].concat(), "").ok().text().to_owned();
+    assert_eq!(offsets(&["--from", "@2026-11-21T07:30[Europe/Berlin]"]), "1 2 ");
+    assert_eq!(offsets(&["--until", "@2026-11-21T08:00[Europe/Berlin]"]), "0 ");
+    let bad = site.run(&["produce", "t", "-i", "csv", "--timestamp-field", "at"], "v,at\na,2026-11-21T07:00[Nowhere/Land]\n");
+    bad.failed(1, &["no such time zone"]);
+    let trim = ["topic", "trim", "t", "--before", "@2026-11-21T08:00[Europe/Berlin]", "--yes", "-o", "name"];
+    site.run(&trim, "").ok();
+    assert_eq!(site.client.offsets("t", 0, None).await.unwrap().earliest_offset, 1);
+}
+
+/// A promise: what stands in a node's files is shown as one document of each format, with the names that `consume` has; what is wrong with the path is
+/// said with its own exit code, and a node that holds the files is noticed.
+#[tokio::test]
+async fn dumps() {
+    let site = Site::new();
+    site.topic("t", 2).await;
+    site.run(&["produce", "t", "-p", "1", "-k", "k"], "{}\nplain\n").ok();
+    let data = site.folder.path().join("data");
+    let path = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
+    let partition = path(data.join("t-1"));
+    let consumed = site.run(&["consume", "t", "-o", "ndjson"], "").ok();
+    let lines = site.run(&["log", "dump", &partition, "--records", "-o", "ndjson"], "").ok();
+    assert!(lines.err.contains("a node holds this directory"), "{}", lines.err);
+    let found: Vec<serde_json::Value> = lines.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(found.iter().map(|object| object["kind"].as_str().unwrap()).collect::<Vec<_>>(), ["batch", "record", "record"]);
+    let as_consumed: Vec<_> = lines.text().lines().skip(1).map(|line| line.replacen("\"kind\":\"record\",", "", 1)).collect();
+    assert_eq!(as_consumed, consumed.text().lines().collect::<Vec<_>>());
+    let array = site.run(&["log", "dump", &partition, "--records", "-o", "json"], "").ok();
+    assert_eq!(serde_json::from_str::<Vec<serde_json::Value>>(array.text()).unwrap(), found);
+
+    let text = site.run(&["log", "dump", &partition], "").ok();
+    assert!(text.text().contains("2 records, ") && text.text().contains("newest 20") && text.text().contains("Z, crc"), "{}", text.text());
+    site.run(&["log", "dump", &path(data.join("nope"))], "").failed(3, &["no such file or directory"]);
+    site.run(&["log", "verify", &path(data.join("nope"))], "").failed(3, &["no such file or directory"]);
+    site.run(&["log", "dump", &path(data.join("nope.log"))], "").failed(3, &["no such file or directory"]);
+    site.run(&["log", "dump", data.to_str().unwrap()], "").failed(1, &["no .log files of its own", &partition]);
 }
 
 /// A promise: a failure half-way says how many records are in, up to which line, and what is wrong with the next one.

@@ -6,18 +6,20 @@ use std::time::Instant;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use clap_complete::ArgValueCompleter;
 use tidegate_types::partitioner::partition_for_key;
 use tidegate_types::time::{Clock, SystemClock};
 
-use super::Failure;
 use super::consume::finish;
 use super::record::point::Point;
-use super::record::read::{Event, Reader, known, spans};
+use super::record::read::{Event, Manner, Reader, known, spans};
 use super::record::show::{Show, form};
 use super::record::span::Range;
 use super::record::template::Template;
-use super::record::{count, records};
+use super::record::{count, parse_some_records, records};
 use super::session::Session;
+use super::time::took;
+use super::{Failure, completion};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +27,7 @@ Examples:
   tidegate find flights --key N14228 --latest     the newest one
   tidegate find flights --key N14228 --all-partitions --from 1d
 
+Without -f and -o: on a terminal a table, in a pipe or a file the values, one a line.
 Exit code 3: there is none. For the letters of a format: tidegate consume --help";
 
 /// What to find.
@@ -33,7 +36,7 @@ Exit code 3: there is none. For the letters of a format: tidegate consume --help
 #[command(group(clap::ArgGroup::new("which").required(true).args(["key", "key_base64"])))]
 pub(super) struct Arguments {
     /// The topic
-    #[arg(add = clap_complete::ArgValueCompleter::new(super::completion::topics))]
+    #[arg(add = ArgValueCompleter::new(completion::topics))]
     topic: String,
     /// The key, as text
     #[arg(short, long, value_name = "KEY", allow_hyphen_values = true)]
@@ -48,7 +51,7 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "limit")]
     latest: bool,
     /// So many records at most, the oldest first
-    #[arg(short = 'n', long, value_name = "RECORDS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "RECORDS", value_parser = parse_some_records)]
     limit: Option<u64>,
     /// Where to begin
     #[arg(long, value_name = "PLACE", default_value = "start", allow_hyphen_values = true)]
@@ -57,14 +60,14 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
     until: Option<Point>,
     /// How each record is written
-    #[arg(short, long, value_name = "FORMAT", allow_hyphen_values = true)]
+    #[arg(short, visible_short_alias = 'F', long, value_name = "FORMAT", allow_hyphen_values = true)]
     format: Option<Template>,
 }
 
 /// Does it.
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<(), Failure> {
     let key = match (&arguments.key, &arguments.key_base64) {
-        (_, Some(base64)) => BASE64.decode(base64).map_err(|error| Failure::Usage(format!("--key-base64 is no base64: {error}")))?,
+        (_, Some(base64)) => BASE64.decode(base64).map_err(|_| Failure::Usage(no_base64(base64)))?,
         (text, None) => text.clone().unwrap_or_default().into_bytes(),
     };
     let mut show = Show::new(form(&session.output, arguments.format.as_ref())?, &arguments.topic);
@@ -75,6 +78,10 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<(), Failur
         };
         finish(outcome, &mut show)
     })
+}
+
+fn no_base64(text: &str) -> String {
+    format!("--key-base64 '{text}' is no base64: it is made of A-Z, a-z, 0-9, + and /, filled up with = to a multiple of 4")
 }
 
 async fn find(arguments: &Arguments, key: Bytes, session: &Session, show: &mut Show<'_>) -> Result<(), Failure> {
@@ -88,7 +95,8 @@ async fn find(arguments: &Arguments, key: Bytes, session: &Session, show: &mut S
     let now = SystemClock::new().wall().millis();
     let spans = spans(&client, &topic.name, &known(&topic, &wanted)?, &range, now).await?;
 
-    let mut reader = Reader::new(&client, &topic.name, spans, false, Some(key));
+    let manner = Manner { key: Some(key), timeout: session.timeout(), ..Manner::default() };
+    let mut reader = Reader::open(&client, &topic.name, &spans, manner).await?;
     let (mut scanned, mut latest, mut elsewhere) = (0_u64, BTreeMap::new(), 0_u64);
     let limit = arguments.limit.unwrap_or(u64::MAX);
     'scan: while let Some(event) = reader.next().await? {
@@ -113,7 +121,7 @@ async fn find(arguments: &Arguments, key: Bytes, session: &Session, show: &mut S
     show.flush()?;
     let place =
         if arguments.all_partitions { format!("all {} partitions", count(partition_count.into())) } else { format!("partition {home}") };
-    let looked = format!("{} of {place} read in {:.1} s", records(scanned), started.elapsed().as_secs_f64());
+    let looked = format!("{} of {place} read in {}", records(scanned), took(started.elapsed()));
     if show.written() == 0 {
         let advice = if arguments.all_partitions || partition_count == 1 {
             String::new()

@@ -57,6 +57,8 @@ pub(super) struct Look {
 #[derive(Debug)]
 pub(super) struct Output {
     format: Format,
+    /// Somebody asked for that format.
+    is_chosen: bool,
     quiet: bool,
     /// Colours are wanted where there is a terminal.
     colour: bool,
@@ -64,7 +66,19 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) const fn new(format: Format, quiet: bool, colour: bool) -> Self {
-        Self { format, quiet, colour }
+        Self { format, is_chosen: true, quiet, colour }
+    }
+
+    /// Whether somebody asked for that format; if nobody did, a verb may know better what suits a pipe.
+    #[must_use]
+    pub(super) const fn chosen(mut self, is_chosen: bool) -> Self {
+        self.is_chosen = is_chosen;
+        self
+    }
+
+    /// As [`Output::chosen`] was told; if it was not, the format was chosen.
+    pub(super) const fn is_chosen(&self) -> bool {
+        self.is_chosen
     }
 
     /// How results are written.

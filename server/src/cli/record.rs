@@ -61,6 +61,30 @@ pub(super) fn records(number: u64) -> String {
     format!("{} record{}", count(number), if number == 1 { "" } else { "s" })
 }
 
+/// A flag's number of records.
+///
+/// # Errors
+/// A sentence on what is taken.
+pub(super) fn parse_records(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a number of records is wanted, such as 100".to_owned())
+}
+
+/// The same, of at least one.
+///
+/// # Errors
+/// As [`parse_records`].
+pub(super) fn parse_some_records(text: &str) -> Result<u64, String> {
+    parse_records(text).ok().filter(|records| *records > 0).ok_or_else(|| "a number of records is wanted, 1 or more".to_owned())
+}
+
+/// A flag's partition.
+///
+/// # Errors
+/// A sentence on what is taken.
+pub(super) fn parse_partition(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "a partition's number is wanted, such as 0".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

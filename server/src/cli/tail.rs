@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 
-use tidegate_client::Record;
+use clap_complete::ArgValueCompleter;
+use tidegate_client::{Client, Record};
 
-use super::Failure;
 use super::consume::{copy, finish};
-use super::record::read::{Event, Reader, known};
+use super::record::read::{Event, Manner, Reader, known};
 use super::record::show::{Show, form};
 use super::record::span::{Known, Span};
 use super::record::template::Template;
+use super::record::{count, parse_partition, parse_records};
 use super::session::Session;
+use super::{Failure, completion};
 
 /// More than anybody looks at; what is more is `consume --from -N`.
 const RECORDS_MAX: u64 = 100_000;
@@ -21,6 +23,7 @@ Examples:
   tidegate tail flights -n 100 -f     the last 100, then what comes, until Ctrl-C
   tidegate tail flights -n 0 -f -F '%T{rfc3339} %k\\n'
 
+Without -F and -o: on a terminal a table, in a pipe or a file the values, one a line.
 For the letters of a format: tidegate consume --help";
 
 /// What to tail.
@@ -28,13 +31,13 @@ For the letters of a format: tidegate consume --help";
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// The topic
-    #[arg(add = clap_complete::ArgValueCompleter::new(super::completion::topics))]
+    #[arg(add = ArgValueCompleter::new(completion::topics))]
     topic: String,
     /// Only this partition; may be given several times
-    #[arg(short, long = "partition", value_name = "N")]
+    #[arg(short, long = "partition", value_name = "N", value_parser = parse_partition)]
     partitions: Vec<u32>,
     /// The last so many records of the topic
-    #[arg(short = 'n', long, value_name = "RECORDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=RECORDS_MAX))]
+    #[arg(short = 'n', long, value_name = "RECORDS", default_value_t = 10, value_parser = parse_lines)]
     lines: u64,
     /// Go on with what comes
     #[arg(short, long)]
@@ -42,6 +45,12 @@ pub(super) struct Arguments {
     /// How each record is written
     #[arg(short = 'F', long, value_name = "FORMAT", allow_hyphen_values = true)]
     format: Option<Template>,
+}
+
+fn parse_lines(text: &str) -> Result<u64, String> {
+    let lines = parse_records(text)?;
+    let too_many = || format!("it shows {} at most: for more, consume --from -{text}", count(RECORDS_MAX));
+    Some(lines).filter(|lines| *lines <= RECORDS_MAX).ok_or_else(too_many)
 }
 
 /// Does it.
@@ -60,25 +69,32 @@ async fn tail(arguments: &Arguments, session: &Session, show: &mut Show<'_>) -> 
     let client = session.client()?;
     let topic = session.watched(client.describe_topic(&arguments.topic)).await?;
     let known = known(&topic, &arguments.partitions)?;
-    let mut last = VecDeque::new();
-    for known in known.iter().filter(|_| arguments.lines > 0) {
-        let mut reader = Reader::new(&client, &topic.name, vec![last_of(*known, arguments.lines)], false, None);
-        let mut records = VecDeque::new();
-        while let Some(event) = reader.next().await? {
-            if let Event::Page(page) = event {
-                records.extend(page.records);
-            }
-        }
-        last = merge(last, records, usize::try_from(arguments.lines).unwrap_or(usize::MAX));
-    }
-    for record in &last {
+    let manner = Manner { limit: Some(arguments.lines), timeout: session.timeout(), ..Manner::default() };
+    for record in &last(arguments.lines, &client, &topic.name, &known, manner.clone()).await? {
         show.record(record)?;
     }
     if arguments.follow {
-        let spans = known.iter().map(|k| Span { partition: k.partition, next: k.latest, end: None, end_time: None }).collect();
-        copy(&mut Reader::new(&client, &topic.name, spans, true, None), session, show, None).await?;
+        let spans: Vec<_> = known.iter().map(|k| Span { partition: k.partition, next: k.latest, end: None, end_time: None }).collect();
+        let manner = Manner { follow: true, limit: None, ..manner };
+        copy(&mut Reader::open(&client, &topic.name, &spans, manner).await?, session, show, None).await?;
     }
     Ok(())
+}
+
+/// The last so many of all partitions. One partition's are held beside the last ones of those before it.
+async fn last(lines: u64, client: &Client, topic: &str, known: &[Known], manner: Manner) -> Result<VecDeque<Record>, Failure> {
+    let spans: Vec<_> = known.iter().filter(|_| lines > 0).map(|known| last_of(*known, lines)).collect();
+    let count = usize::try_from(lines).unwrap_or(usize::MAX);
+    let mut reader = Reader::open(client, topic, &spans, manner).await?;
+    let (mut last, mut records, mut partition) = (VecDeque::new(), VecDeque::new(), None);
+    while let Some(event) = reader.next().await? {
+        let Event::Page(page) = event else { continue };
+        if partition.replace(page.partition).is_some_and(|before| before != page.partition) {
+            last = merge(last, std::mem::take(&mut records), count);
+        }
+        records.extend(page.records);
+    }
+    Ok(merge(last, records, count))
 }
 
 fn last_of(known: Known, records: u64) -> Span {

@@ -60,18 +60,15 @@ fn in_zone(text: &str, civil: DateTime, zone: &TimeZone) -> Result<Timestamp, St
     match ambiguous.offset() {
         AmbiguousOffset::Unambiguous { .. } => ambiguous.unambiguous().map_err(|_| format!("'{text}' is no time; {WANTED}")),
         AmbiguousOffset::Gap { .. } => Err(format!("'{text}' never was: the clocks there go forward then, and pass over it")),
-        AmbiguousOffset::Fold { before, after } => {
-            Err(format!("'{text}' comes twice: the clocks there go back then; say which is meant, with {before} or {after} before the brackets"))
-        }
+        AmbiguousOffset::Fold { before, after } => Err(format!(
+            "'{text}' comes twice: the clocks there go back then; say which is meant, with {before} or {after} before the brackets"
+        )),
     }
 }
 
 fn parse_millis(text: &str) -> Result<i64, String> {
-    let millis: i64 = text
-        .parse()
-        .ok()
-        .filter(|n| (0..=Offset::MAX.to_i64()).contains(n))
-        .ok_or_else(|| format!("{text} is out of range; {WANTED}"))?;
+    let millis: i64 =
+        text.parse().ok().filter(|n| (0..=Offset::MAX.to_i64()).contains(n)).ok_or_else(|| format!("{text} is out of range; {WANTED}"))?;
     if text.len() == 10 && millis < MILLIS_PLAUSIBLE {
         return Err(format!("{text} looks like seconds, and milliseconds are wanted: did you mean {text}000?"));
     }

@@ -12,10 +12,10 @@ use crate::cli::Failure;
 use crate::cli::completion;
 use crate::cli::record::feed::Source;
 use crate::cli::record::input::{Additions, Form};
-use crate::cli::time::parse_duration;
 use crate::cli::record::row::Roles;
 use crate::cli::record::scan::Scan;
 use crate::cli::record::template::Template;
+use crate::cli::time::parse_duration;
 
 const EXAMPLES: &str = "\
 Examples:

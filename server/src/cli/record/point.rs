@@ -11,10 +11,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::{Span, SpanRelativeTo};
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 use tidegate_types::Offset;
 
-use crate::cli::time::parse_time;
+use crate::cli::time::{parse_time, shown};
 
 /// What is written instead, by people who come from other tools.
 const OTHER_WORDS: [(&str, &str); 9] = [
@@ -63,8 +63,8 @@ impl fmt::Display for Point {
             Self::End => f.write_str("end"),
             Self::Offset(offset) => write!(f, "{offset}"),
             Self::BeforeEnd(records) => write!(f, "-{records}"),
-            Self::Time(millis) => write!(f, "@{millis}"),
-            Self::Ago(millis) => write!(f, "{millis}ms"),
+            Self::Time(millis) => write!(f, "@{}", shown(*millis)),
+            Self::Ago(millis) => write!(f, "{:#}", SignedDuration::from_millis(*millis)),
         }
     }
 }

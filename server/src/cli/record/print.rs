@@ -67,20 +67,35 @@ impl<'t> Printer<'t> {
                     }
                 }
             }
-            Form::Lines => {
-                line.extend_from_slice(self::line(record, self.is_terminal)?.as_bytes());
-                line.push(b'\n');
+            Form::Lines | Form::Array | Form::Yaml => {
+                let json = object::to_line(record).map_err(std::io::Error::other)?;
+                return self.object(out, &json);
             }
-            Form::Array => {
-                line.extend_from_slice(if self.written == 0 { b"[\n" } else { b",\n" });
-                line.extend_from_slice(self::line(record, self.is_terminal)?.as_bytes());
-            }
-            Form::Yaml => put_yaml(line, record)?,
             Form::Rows { width } => {
                 if self.written == 0 {
                     writeln!(line, "{:<24}  {:>9}  {:>12}  {:<KEY_WIDTH$}  VALUE", "TIME", "PARTITION", "OFFSET", "KEY")?;
                 }
                 put_row(line, record, *width)?;
+            }
+        }
+        out.write_all(line)?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Writes one object that is on one line as JSON, in a form for programs.
+    pub(in crate::cli) fn object(&mut self, out: &mut impl Write, json: &str) -> std::io::Result<()> {
+        self.line.clear();
+        let line = &mut self.line;
+        match &self.form {
+            Form::Yaml => put_yaml(line, json)?,
+            Form::Array => {
+                line.extend_from_slice(if self.written == 0 { b"[\n" } else { b",\n" });
+                put_json(line, json, self.is_terminal);
+            }
+            Form::Lines | Form::Template(_) | Form::Rows { .. } => {
+                put_json(line, json, self.is_terminal);
+                line.push(b'\n');
             }
         }
         out.write_all(line)?;
@@ -97,11 +112,6 @@ impl<'t> Printer<'t> {
             (Form::Template(_) | Form::Lines | Form::Yaml | Form::Rows { .. }, _) => Ok(()),
         }
     }
-}
-
-fn line(record: &Record, is_terminal: bool) -> std::io::Result<String> {
-    let line = object::to_line(record).map_err(std::io::Error::other)?;
-    Ok(if is_terminal { visible_json(&line) } else { line })
 }
 
 fn put(line: &mut Vec<u8>, topic: &str, record: &Record, field: Field, shape: Shape, is_terminal: bool) -> std::io::Result<()> {
@@ -175,8 +185,8 @@ fn plain_headers(headers: &[Header]) -> Vec<u8> {
 }
 
 /// Fields as lines, each value as JSON, which YAML can read without changing a digit of it.
-fn put_yaml(line: &mut Vec<u8>, record: &Record) -> std::io::Result<()> {
-    let json = visible_json(&object::to_line(record).map_err(std::io::Error::other)?);
+fn put_yaml(line: &mut Vec<u8>, json: &str) -> std::io::Result<()> {
+    let json = visible_json(json);
     let fields: object::Fields<'_> = serde_json::from_str(&json).map_err(std::io::Error::other)?;
     for (index, (name, value)) in fields.0.iter().enumerate() {
         let mark = if index == 0 { '-' } else { ' ' };

@@ -1,41 +1,44 @@
-//! Records out of partitions: fetched as stored batches, checked and unpacked here.
+//! Records out of partitions: the client's consumer reads ahead, what it hands out is unpacked here, and what is not wanted is left out.
 //!
-//! Without following, the partitions are read one after the other, so that the same question has the same answer. Following, all are asked at
-//! once and records come as they come; a server that goes away for a while is waited for.
+//! Without following, the partitions come one after the other, so that the same question has the same answer. Following, records come as they
+//! come; a server that goes away for a while is waited for.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use tidegate_client::{At, Client, Error, Fetch, FetchedBatches, Header, PartitionDescription, Record, TopicDescription, Value, batch};
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use tidegate_client::{
+    At, Client, ConsumedBatch, Consumer, Error, From, Header, PartitionDescription, Record, TopicDescription, Until, Value,
+};
 use tidegate_types::Encoding;
 
 use super::object;
 use super::span::{Known, Range, Span};
 use crate::cli::Failure;
 
-/// Bytes that one fetch asks for.
-const FETCH_BYTES: u64 = 1 << 20;
-/// Partitions that are asked at the same time.
-const ASKED_AT_ONCE: usize = 32;
-/// How long a fetch waits for records if each partition has one under way …
+/// Bytes that are fetched ahead …
+const PREFETCH_BYTES: usize = 16 << 20;
+/// … and if only a few records are wanted.
+const PREFETCH_BYTES_FEW: usize = 1 << 20;
+/// So few.
+const FEW: u64 = 1_000;
+/// How long a fetch waits for records.
 const WAIT: Duration = Duration::from_secs(25);
-/// … and if they take turns.
-const WAIT_IN_TURN: Duration = Duration::from_millis(500);
-/// How long to wait before a failed fetch is tried again; each further one waits twice as long …
-const BACKOFF: Duration = Duration::from_millis(200);
-/// … up to this.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// How often a fetch is tried without following.
-const TRIES: u32 = 4;
+/// How long a call may take if nothing else was said.
+const CALL: Duration = Duration::from_secs(30);
+/// How long a failed fetch is tried again without following.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether anything is tried again.
+const GLANCE: Duration = Duration::from_millis(500);
+/// Questions for offsets that are under way at the same time.
+const QUESTIONS: usize = 32;
 
 /// Some records of one partition.
 #[derive(Debug)]
 pub(in crate::cli) struct Page {
+    /// Where they stand.
+    pub(in crate::cli) partition: u32,
     /// In order of their offsets; may be none.
     pub(in crate::cli) records: Vec<Record>,
     /// Records that were looked at for it.
@@ -47,30 +50,58 @@ pub(in crate::cli) struct Page {
 pub(in crate::cli) enum Event {
     /// Records.
     Page(Page),
-    /// A fetch has failed and will be tried again.
-    Retry(Error),
+    /// A fetch has failed and is tried again; a sentence.
+    Retry(String),
 }
 
-type Answer = (Span, u32, Result<FetchedBatches, Error>);
-type Asked<'c> = Pin<Box<dyn Future<Output = Answer> + 'c>>;
+/// How to read.
+#[derive(Debug, Clone, Default)]
+pub(in crate::cli) struct Manner {
+    /// Go on beyond what is there.
+    pub(in crate::cli) follow: bool,
+    /// Only records with this key.
+    pub(in crate::cli) key: Option<Bytes>,
+    /// No more records than this are wanted.
+    pub(in crate::cli) limit: Option<u64>,
+    /// How long one call may take, if that was said.
+    pub(in crate::cli) timeout: Option<Duration>,
+}
 
 /// Reads spans of a topic's partitions.
-pub(in crate::cli) struct Reader<'c> {
-    client: &'c Client,
-    topic: &'c str,
-    follow: bool,
-    /// Only records with this key.
+#[derive(Debug)]
+pub(in crate::cli) struct Reader {
+    /// None if there was nothing to read.
+    consumer: Option<Consumer>,
+    topic: String,
     key: Option<Bytes>,
-    waiting: VecDeque<Span>,
-    asked: FuturesUnordered<Asked<'c>>,
-    partitions: usize,
+    /// A record of this time or later ends its partition; in milliseconds since 1970.
+    end_times: HashMap<u32, i64>,
+    retries: u64,
 }
 
-impl<'c> Reader<'c> {
-    /// Reads `spans`, beyond them if it is to `follow`; with a `key`, only its records.
-    pub(in crate::cli) fn new(client: &'c Client, topic: &'c str, spans: Vec<Span>, follow: bool, key: Option<Bytes>) -> Self {
-        let partitions = spans.len();
-        Self { client, topic, follow, key, waiting: spans.into(), asked: FuturesUnordered::new(), partitions }
+impl Reader {
+    /// Reads `spans` in the given manner. Those that are empty cost nothing.
+    ///
+    /// # Errors
+    /// What the first questions come to.
+    pub(in crate::cli) async fn open(client: &Client, topic: &str, spans: &[Span], manner: Manner) -> Result<Self, Error> {
+        let is_few = manner.limit.is_some_and(|limit| limit <= FEW);
+        let mut builder = client
+            .consumer()
+            .snapshot(!manner.follow)
+            .prefetch_bytes(if is_few { PREFETCH_BYTES_FEW } else { PREFETCH_BYTES })
+            .max_wait(WAIT)
+            .request_timeout(manner.timeout.unwrap_or(CALL))
+            .retry_timeout(if manner.follow { None } else { Some(PATIENCE) });
+        let mut wanted = spans.iter().filter(|span| !span.is_done()).peekable();
+        let is_empty = wanted.peek().is_none();
+        for span in wanted {
+            let until = span.end.map_or(Until::Never, Until::Offset);
+            builder = builder.partition_between(topic, span.partition, From::Offset(span.next), until);
+        }
+        let consumer = if is_empty { None } else { Some(builder.build().await?) };
+        let end_times = spans.iter().filter_map(|span| Some((span.partition, span.end_time?))).collect();
+        Ok(Self { consumer, topic: topic.to_owned(), key: manner.key, end_times, retries: 0 })
     }
 
     /// What comes next; `None` when all has been read. A call that was given up loses nothing.
@@ -78,79 +109,50 @@ impl<'c> Reader<'c> {
     /// # Errors
     /// What a fetch has come to.
     pub(in crate::cli) async fn next(&mut self) -> Result<Option<Event>, Error> {
+        let Some(consumer) = &mut self.consumer else { return Ok(None) };
         loop {
-            self.ask();
-            let Some((mut span, tries, answer)) = self.asked.next().await else { return Ok(None) };
-            let fetched = match answer {
-                Ok(fetched) => fetched,
-                Err(error) if error.is_retryable() && (self.follow || tries + 1 < TRIES) => {
-                    self.asked.push(self.fetch(span, tries + 1));
-                    return Ok(Some(Event::Retry(error)));
+            tokio::select! {
+                biased;
+                batch = consumer.next() => {
+                    let Some(batch) = batch.map_err(|stopped| stopped.error)? else { return Ok(None) };
+                    let end_time = self.end_times.get(&batch.partition).copied();
+                    let (page, is_end) = unpack(&batch, end_time, self.key.as_deref());
+                    if is_end {
+                        consumer.finish(&self.topic, page.partition)?;
+                    }
+                    if page.scanned > 0 {
+                        return Ok(Some(Event::Page(page)));
+                    }
                 }
-                Err(error) => return Err(error),
-            };
-            let is_empty = fetched.bytes.is_empty();
-            let page = unpack(&fetched, &mut span, self.key.as_deref())?;
-            // Without following, an empty answer is the end, whatever was expected: nothing is to be waited for.
-            if !(span.is_done() || is_empty && !self.follow) {
-                if self.follow { self.waiting.push_back(span) } else { self.waiting.push_front(span) }
-            }
-            if page.scanned > 0 {
-                return Ok(Some(Event::Page(page)));
+                () = tokio::time::sleep(GLANCE) => {
+                    let retries = consumer.metrics().retries;
+                    if let Some(reason) = consumer.last_retry().filter(|_| retries > self.retries) {
+                        self.retries = retries;
+                        return Ok(Some(Event::Retry(reason)));
+                    }
+                }
             }
         }
     }
+}
 
-    fn ask(&mut self) {
-        let at_once = if self.follow { ASKED_AT_ONCE } else { 1 };
-        while self.asked.len() < at_once {
-            let Some(span) = self.waiting.pop_front() else { return };
-            if !span.is_done() {
-                self.asked.push(self.fetch(span, 0));
-            }
+/// The records of a batch that are wanted, and whether one of them was too late, so that its partition is over.
+fn unpack(batch: &ConsumedBatch, end_time: Option<i64>, key: Option<&[u8]>) -> (Page, bool) {
+    let mut page = Page { partition: batch.partition, records: Vec::new(), scanned: 0 };
+    for record in batch.iter() {
+        if end_time.is_some_and(|time| record.timestamp.millis() >= time) {
+            return (page, true);
+        }
+        page.scanned += 1;
+        if key.is_none_or(|key| record.key == Some(key)) {
+            page.records.push(owned(batch.partition, &record));
         }
     }
-
-    fn fetch(&self, span: Span, tries: u32) -> Asked<'c> {
-        let (client, topic) = (self.client, self.topic);
-        let wait = if self.partitions > ASKED_AT_ONCE { WAIT_IN_TURN } else { WAIT };
-        let fetch = Fetch { max_bytes: Some(FETCH_BYTES), max_wait: self.follow.then_some(wait), ..Fetch::from_offset(span.next) };
-        Box::pin(async move {
-            if let Some(before) = tries.checked_sub(1) {
-                tokio::time::sleep(BACKOFF.saturating_mul(1 << before.min(10)).min(BACKOFF_MAX)).await;
-            }
-            (span, tries, client.fetch_batches(topic, span.partition, &fetch).await)
-        })
-    }
+    (page, false)
 }
 
-/// Takes the records of `span` out of `fetched`, and moves the span on.
-fn unpack(fetched: &FetchedBatches, span: &mut Span, key: Option<&[u8]>) -> Result<Page, Error> {
-    let (mut records, mut scanned) = (Vec::new(), 0);
-    let (partition, start) = (span.partition, span.next);
-    for stored in fetched.batches() {
-        let damaged =
-            |error: tidegate_types::BatchError| Error::Answer { call: "a fetch of batches".to_owned(), reason: error.to_string() };
-        let stored = stored.map_err(damaged)?;
-        batch::read(&stored, start, |record| {
-            let is_late = span.end_time.is_some_and(|time| record.timestamp.millis() >= time);
-            if is_late && span.end.is_none_or(|end| record.offset.get() < end) {
-                span.end = Some(record.offset.get());
-            }
-            if span.end.is_some_and(|end| record.offset.get() >= end) {
-                return;
-            }
-            scanned += 1;
-            if key.is_none_or(|key| record.key == Some(key)) {
-                records.push(owned(partition, record));
-            }
-        })?;
-    }
-    span.next = fetched.next_offset.max(start);
-    Ok(Page { records, scanned })
-}
-
-fn owned(partition: u32, record: &tidegate_types::Record<'_>) -> Record {
+/// The record with its own copy of everything; what is not what it is marked as comes out as what it is.
+pub(in crate::cli) fn owned(partition: u32, record: &tidegate_types::Record<'_>) -> Record {
     let value = match (record.value, record.encoding) {
         (None, _) => Value::Tombstone,
         (Some(bytes), Encoding::Bytes) => Value::Bytes(Bytes::copy_from_slice(bytes)),
@@ -203,22 +205,31 @@ fn offsets_of(partition: &PartitionDescription) -> Result<Known, Failure> {
 /// What `range` means for each partition; looks up the times in it.
 ///
 /// # Errors
-/// [`Failure::Local`] if it begins where no partition has anything; else what a look-up came to.
+/// [`Failure::Usage`] if it ends before it begins, [`Failure::Local`] if it begins where no partition has anything; else what a look-up came to.
 pub(in crate::cli) async fn spans(client: &Client, topic: &str, known: &[Known], range: &Range, now: i64) -> Result<Vec<Span>, Failure> {
-    let mut spans = Vec::new();
-    for known in known {
-        let mut found = BTreeMap::new();
+    range.check(now).map_err(Failure::Usage)?;
+    let one = |known: Known| async move {
+        let mut found = HashMap::new();
         for time in range.times(now) {
             let offsets = client.offsets(topic, known.partition, Some(At::Timestamp(time))).await?;
             // Where nothing is as late, the answer is the end and has no timestamp.
             found.insert(time, offsets.offset.filter(|_| offsets.timestamp.is_some()));
         }
-        let span = range.span(*known, now, |time| found.get(&time).copied().flatten()).map_err(Failure::Local)?;
-        spans.push(span);
-    }
+        range.span(known, now, |time| found.get(&time).copied().flatten()).map_err(Failure::Local)
+    };
+    let spans: Vec<Span> = iter(known.iter().copied()).map(one).buffered(QUESTIONS).try_collect().await?;
     if !range.follow && !spans.is_empty() && spans.iter().zip(known).all(|(span, known)| span.next > known.latest) {
         let ends: Vec<_> = known.iter().take(8).map(|k| format!("partition {} ends at {}", k.partition, k.latest)).collect();
         return Err(Failure::Local(format!("--from {} is beyond the end: {}", range.from, ends.join(", "))));
+    }
+    if let Some((span, end)) =
+        spans.iter().find_map(|span| Some((span, span.end.filter(|end| *end < span.next)?))).filter(|_| range.is_backwards(&spans))
+    {
+        let (until, from) = (range.until.unwrap_or(range.from), range.from);
+        return Err(Failure::Usage(format!(
+            "--until {until} is before --from {from}: in partition {} that is offset {end} before offset {}",
+            span.partition, span.next
+        )));
     }
     Ok(spans)
 }

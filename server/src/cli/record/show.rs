@@ -12,7 +12,7 @@ use crate::cli::output::{Format, Output};
 /// Bytes that are gathered before they are written.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// The form that records are written in: a template if there is one; for people rows on a terminal, and values one a line in a pipe.
+/// The form that records are written in: a template if there is one; what was asked for; else rows on a terminal, and values one a line in a pipe.
 ///
 /// # Errors
 /// [`Failure::Usage`] for a format that records do not have.
@@ -22,7 +22,7 @@ pub(in crate::cli) fn form(output: &Output, template: Option<&Template>) -> Resu
     }
     let look = output.look();
     match output.format() {
-        Format::Table if std::io::stdout().is_terminal() => Ok(Form::Rows { width: look.width.map(usize::from) }),
+        Format::Table if output.is_chosen() || std::io::stdout().is_terminal() => Ok(Form::Rows { width: look.width.map(usize::from) }),
         Format::Table => r"%v\n".parse().map(Form::Template).map_err(Failure::Local),
         Format::Wide => Ok(Form::Rows { width: None }),
         Format::Json => Ok(Form::Array),
@@ -53,6 +53,22 @@ impl<'t> Show<'t> {
     /// [`Failure::OutputClosed`] if nobody reads any more.
     pub(in crate::cli) fn record(&mut self, record: &Record) -> Result<(), Failure> {
         Ok(self.printer.record(&mut self.out, record)?)
+    }
+
+    /// Writes one JSON object, on one line as it stands in `line`, sooner or later.
+    ///
+    /// # Errors
+    /// As [`Show::record`].
+    pub(in crate::cli) fn object(&mut self, line: &str) -> Result<(), Failure> {
+        Ok(self.printer.object(&mut self.out, line)?)
+    }
+
+    /// Writes a text for people as it stands, sooner or later.
+    ///
+    /// # Errors
+    /// As [`Show::record`].
+    pub(in crate::cli) fn text(&mut self, text: &str) -> Result<(), Failure> {
+        Ok(self.out.write_all(text.as_bytes())?)
     }
 
     /// Records written so far.

@@ -73,6 +73,25 @@ impl Range {
         Ok(Span { partition, next, end, end_time })
     }
 
+    /// Whether it can be seen without a look into the topic that it ends before it begins.
+    ///
+    /// # Errors
+    /// A sentence, if so.
+    pub(in crate::cli) fn check(&self, now: i64) -> Result<(), String> {
+        let Self { from, until: Some(until), .. } = *self else { return Ok(()) };
+        let is_backwards = match (from, until) {
+            (Point::Offset(from), Point::Offset(until)) => until < from,
+            (Point::BeforeEnd(from), Point::BeforeEnd(until)) => until > from,
+            _ => from.time(now).zip(until.time(now)).is_some_and(|(from, until)| until < from),
+        };
+        if is_backwards { Err(format!("--until {until} is before --from {from}: nothing can lie between")) } else { Ok(()) }
+    }
+
+    /// Whether it ends before it begins in every partition, as `spans` show.
+    pub(in crate::cli) fn is_backwards(&self, spans: &[Span]) -> bool {
+        self.until.is_some() && !spans.is_empty() && spans.iter().all(|span| span.end.is_some_and(|end| end < span.next))
+    }
+
     /// Whether times have to be looked up.
     pub(in crate::cli) fn times(&self, now: i64) -> Vec<i64> {
         [Some(self.from), self.until].into_iter().flatten().filter_map(|point| point.time(now)).collect()
@@ -103,6 +122,26 @@ mod tests {
             assert_eq!(span(from, None, true), Ok((next, None, None)), "{from}");
         }
         assert!(span("5", None, false).unwrap_err().contains("earliest is 10"));
+    }
+
+    /// A promise: an end before the beginning is seen; an empty range is none.
+    #[test]
+    fn backwards() {
+        let range = |from: &str, until: &str| Range { from: from.parse().unwrap(), until: Some(until.parse().unwrap()), follow: false };
+        for (from, until) in [("50", "20"), ("-5", "-10"), ("@50", "@20"), ("10ms", "30ms"), ("@80", "30ms")] {
+            let reason = range(from, until).check(90).unwrap_err();
+            assert!(reason.contains(&format!("--until {} is before", range(from, until).until.unwrap())), "{reason}");
+            assert_eq!(range(until, from).check(90), Ok(()));
+            assert_eq!(range(from, from).check(90), Ok(()));
+        }
+        // Of different kinds of places only the partitions know.
+        let of = |from: &str, until: &str| {
+            let range = range(from, until);
+            range.check(90).unwrap();
+            range.is_backwards(&[range.span(KNOWN, 90, |time| u64::try_from(time).ok()).unwrap()])
+        };
+        assert!(of("end", "start") && of("90", "-50") && of("50", "@20"));
+        assert!(!of("start", "end") && !of("-10", "100") && !of("start", "start"));
     }
 
     /// A promise: reading ends where it was told to, and never waits for what has not come unless it follows.
