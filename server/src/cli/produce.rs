@@ -53,7 +53,7 @@ async fn produce(
     interrupt: &mut Signal,
 ) -> Result<(), Failure> {
     let clock = SystemClock::new();
-    let (input, length) = input(plan, session, topic)?;
+    let (input, length) = input(plan, arguments.from_line, session, topic)?;
     let is_interactive = length.is_none() && std::io::stdin().is_terminal();
     let show = match session.output.format() {
         Format::Ndjson => Positions::Json,
@@ -80,7 +80,7 @@ async fn produce(
     work.report(end, started.elapsed())
 }
 
-fn input(mut plan: Plan, session: &Session, topic: &TopicDescription) -> Result<(Input, Option<u64>), Failure> {
+fn input(mut plan: Plan, from_line: u64, session: &Session, topic: &TopicDescription) -> Result<(Input, Option<u64>), Failure> {
     if let Some(record) = plan.only.take() {
         return Ok((Input::Only(Some(Box::new(record))), Some(0)));
     }
@@ -89,7 +89,7 @@ fn input(mut plan: Plan, session: &Session, topic: &TopicDescription) -> Result<
     if matches!(source, Source::Stdin) && std::io::stdin().is_terminal() {
         session.output.note("one record a line; Ctrl-D ends");
     }
-    let chunks = feed::start(source, plan.form, plan.additions, bound(topic))?;
+    let chunks = feed::start(source, plan.form, plan.additions, bound(topic), from_line)?;
     Ok((Input::Chunks(chunks), length))
 }
 

@@ -25,6 +25,7 @@ Examples:
   tidegate produce logo logo.png --input raw -k logo -H type=image/png
   tidegate consume a -o ndjson | tidegate produce b --input ndjson
   tidegate produce users -k u17 --tombstone
+  tidegate produce flights flights.csv --input csv --from-line 168051
 
 Format: %k key  %v value  %h headers  %T timestamp  %p partition; %k{hex} %v{base64} %v{json} %h{json} %T{rfc3339}
         what stands between two fields ends the first; \\n \\t \\0 \\xNN %%";
@@ -85,6 +86,9 @@ pub(in crate::cli) struct Arguments {
     /// Each line is a key, SEP and a value
     #[arg(long, value_name = "SEP", conflicts_with = "input", allow_hyphen_values = true)]
     key_sep: Option<String>,
+    /// Records that begin before this line of the input are passed over; a CSV's head line is read all the same
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) from_line: u64,
     /// The key of records without one
     #[arg(short, long, value_name = "KEY", allow_hyphen_values = true)]
     key: Option<String>,
@@ -193,6 +197,9 @@ impl Arguments {
             (None, None, InputName::Csv) => Form::Csv { roles, delimiter: self.delimiter, infer: self.infer },
             (None, None, InputName::Raw) => Form::Raw,
         };
+        if self.from_line > 1 && form == Form::Raw {
+            return usage("--from-line goes with input that has many records; raw input is one");
+        }
         let key = self.key.clone().map(Bytes::from);
         let only = if self.tombstone && key.is_some() && self.file.is_none() {
             Some(NewRecord {
@@ -287,6 +294,8 @@ mod tests {
             (&["-i", "csv", "--delimiter", "ab"], "one ASCII character"),
             (&["-p", "1", "--repartition"], "cannot be used with"),
             (&["--linger", "soon"], "no duration"),
+            (&["--from-line", "0"], "invalid value"),
+            (&["-i", "raw", "--from-line", "2"], "many records"),
         ] {
             let error = plan(words).unwrap_err();
             assert!(error.contains(help), "{words:?}: {error}");

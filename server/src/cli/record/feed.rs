@@ -64,12 +64,12 @@ impl Source {
     }
 }
 
-/// Begins to read. When the receiver is dropped, the thread ends with the next record.
-pub(in crate::cli) fn start(source: Source, form: Form, additions: Additions, bound: Bound) -> std::io::Result<Chunks> {
+/// Begins to read, from the records of line `from_line` on. When the receiver is dropped, the thread ends with the next record.
+pub(in crate::cli) fn start(source: Source, form: Form, additions: Additions, bound: Bound, from_line: u64) -> std::io::Result<Chunks> {
     let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
     let work = move || match source {
-        Source::Stdin => feed(std::io::stdin().lock(), &form, &additions, bound, &sender),
-        Source::File(file, _) => feed(file, &form, &additions, bound, &sender),
+        Source::Stdin => feed(std::io::stdin().lock(), &form, &additions, bound, from_line, &sender),
+        Source::File(file, _) => feed(file, &form, &additions, bound, from_line, &sender),
     };
     std::thread::Builder::new().name("input".to_owned()).spawn(work)?;
     Ok(chunks)
@@ -77,10 +77,10 @@ pub(in crate::cli) fn start(source: Source, form: Form, additions: Additions, bo
 
 type Sender = mpsc::Sender<Result<Chunk, InputError>>;
 
-fn feed(input: impl Read, form: &Form, additions: &Additions, bound: Bound, sender: &Sender) {
+fn feed(input: impl Read, form: &Form, additions: &Additions, bound: Bound, from_line: u64, sender: &Sender) {
     let chunk = Rc::new(RefCell::new(Chunk::default()));
     let ahead = HandOn { input, chunk: Rc::clone(&chunk), sender };
-    let outcome = input::read(BufReader::with_capacity(CHUNK_BYTES, ahead), form, additions, bound, |numbered| {
+    let outcome = input::read(BufReader::with_capacity(CHUNK_BYTES, ahead), form, additions, bound, from_line, |numbered| {
         chunk.borrow_mut().records.push(numbered);
         if sender.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -125,7 +125,7 @@ mod tests {
 
     fn lines(input: impl Read + Send + 'static) -> Chunks {
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
-        std::thread::spawn(move || feed(input, &Form::Lines, &Additions::default(), Bound::of_batches(1 << 20), &sender));
+        std::thread::spawn(move || feed(input, &Form::Lines, &Additions::default(), Bound::of_batches(1 << 20), 1, &sender));
         chunks
     }
 
@@ -171,7 +171,7 @@ mod tests {
     fn an_error_comes_last() {
         let (sender, mut chunks) = mpsc::channel(CHUNKS_WAITING);
         std::thread::spawn(move || {
-            feed(&b"{\"text\":\"a\"}\n{}\n"[..], &Form::Objects, &Additions::default(), Bound::of_batches(100), &sender)
+            feed(&b"{\"text\":\"a\"}\n{}\n"[..], &Form::Objects, &Additions::default(), Bound::of_batches(100), 1, &sender)
         });
         assert_eq!(chunks.blocking_recv().unwrap().unwrap().records.len(), 1);
         assert_eq!(chunks.blocking_recv().unwrap().unwrap_err().line, 2);

@@ -1,5 +1,6 @@
 //! Rows as records: a line of CSV becomes a JSON object by its head line; of any JSON object, fields can be made key, headers and timestamp.
 
+use std::collections::HashMap;
 use std::io::{self, BufRead, Read};
 
 use bytes::Bytes;
@@ -10,6 +11,9 @@ use super::object::{self, Fields};
 use super::screen::visible;
 use super::split::{InputError, too_long};
 use crate::cli::time::parse_time;
+
+/// Columns that a message lists.
+const COLUMNS_LISTED: usize = 50;
 
 /// Which fields of a row are more than a part of its value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,8 +79,10 @@ fn plain(name: &str, content: &RawValue) -> Result<Option<String>, String> {
 /// Reads CSV with a head line.
 pub(in crate::cli) struct Rows<R> {
     reader: csv::Reader<Budget<R>>,
-    /// Each column's name, and the same as JSON with its colon.
-    columns: Vec<(String, String)>,
+    /// Each column's name as JSON, with its colon.
+    columns: Vec<String>,
+    /// Where the column of a name stands.
+    places: HashMap<String, usize>,
     row: csv::StringRecord,
     infer: bool,
 }
@@ -85,47 +91,71 @@ impl<R: BufRead> Rows<R> {
     /// Reads the head line of `input`, whose fields are separated by `delimiter`. With `infer`, what is written as a JSON number, `true` or `false`
     /// becomes that; otherwise every field is a text.
     pub(in crate::cli) fn new(input: R, delimiter: u8, infer: bool, roles: &Roles, row_bytes_max: usize) -> Result<Self, InputError> {
-        let budget = Budget { input, left: row_bytes_max, row_bytes_max, has_crlf: None };
+        let budget = Budget { input, left: row_bytes_max, row_bytes_max, has_crlf: None, quotes: Quotes::new(delimiter) };
         let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(budget);
-        let head = reader.headers().map_err(|error| refuse(&error, 1))?.clone();
+        let head = match reader.headers() {
+            Ok(head) => head.clone(),
+            Err(error) => return Err(reader.get_ref().unclosed().unwrap_or_else(|| refuse(&error, 1))),
+        };
         let at_head = |reason: String| InputError::new(1, reason);
-        let mut columns = Vec::<(String, String)>::new();
-        for name in &head {
-            if columns.iter().any(|(known, _)| known == name) {
+        let (mut columns, mut places) = (Vec::with_capacity(head.len()), HashMap::with_capacity(head.len()));
+        for (place, name) in head.iter().enumerate() {
+            if places.insert(name.to_owned(), place).is_some() {
                 return Err(at_head(format!("the column '{}' is there twice", visible(name.as_bytes()))));
             }
             let json = serde_json::to_string(name).map_err(|error| at_head(error.to_string()))?;
-            columns.push((name.to_owned(), json + ":"));
+            columns.push(json + ":");
         }
         if columns.is_empty() {
             return Err(at_head("it is empty; a head line with the columns' names is expected".to_owned()));
         }
         for wanted in roles.key.iter().chain(&roles.headers).chain(&roles.timestamp) {
-            if !columns.iter().any(|(known, _)| known == wanted) {
-                let known: Vec<_> = columns.iter().map(|(known, _)| visible(known.as_bytes())).collect();
+            if !places.contains_key(wanted) {
+                let mut known: Vec<_> = head.iter().take(COLUMNS_LISTED).map(|known| visible(known.as_bytes())).collect();
+                if head.len() > COLUMNS_LISTED {
+                    known.push(format!("{} more", head.len() - COLUMNS_LISTED));
+                }
+                let wanted = visible(wanted.as_bytes());
                 return Err(at_head(format!("there is no column '{wanted}'; there are {}", known.join(", "))));
             }
         }
         reader.get_mut().refill();
-        Ok(Self { reader, columns, row: csv::StringRecord::new(), infer })
+        Ok(Self { reader, columns, places, row: csv::StringRecord::new(), infer })
     }
 
-    /// The next row as a record, and the line it begins at; `None` after the last.
-    pub(in crate::cli) fn next(&mut self, roles: &Roles) -> Result<Option<(u64, NewRecord)>, InputError> {
-        self.reader.get_mut().refill();
-        let before = self.reader.position().line();
-        // After CR LF a row begins with the LF of the one before it, as the reader counts; people count otherwise.
-        let shift = u64::from(self.reader.get_ref().has_crlf == Some(true));
-        let at_line = |error: InputError| InputError::new(error.line + shift, error.reason);
-        if !self.reader.read_record(&mut self.row).map_err(|error| at_line(refuse(&error, before)))? {
-            return Ok(None);
-        }
-        let line = self.row.position().map_or(before, csv::Position::line) + shift;
+    /// The next row that begins at `from_line` or later as a record, and its line; `None` after the last.
+    pub(in crate::cli) fn next(&mut self, roles: &Roles, from_line: u64) -> Result<Option<(u64, NewRecord)>, InputError> {
+        let line = loop {
+            self.reader.get_mut().refill();
+            let before = self.reader.position().line();
+            // After CR LF a row begins with the LF of the one before it, as the reader counts; people count otherwise.
+            let shift = u64::from(self.reader.get_ref().has_crlf == Some(true));
+            let at_line = |error: InputError| InputError::new(error.line + shift, error.reason);
+            match self.reader.read_record(&mut self.row) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => {
+                    let refused = self.reader.get_ref().unclosed().unwrap_or_else(|| at_line(refuse(&error, before)));
+                    let is_read = matches!(error.kind(), csv::ErrorKind::UnequalLengths { .. } | csv::ErrorKind::Utf8 { .. });
+                    if is_read && refused.line < from_line {
+                        continue;
+                    }
+                    return Err(refused);
+                }
+            }
+            let line = self.row.position().map_or(before, csv::Position::line) + shift;
+            if line >= from_line {
+                break line;
+            }
+        };
         let json = RawValue::from_string(self.object()).map_err(|error| InputError::new(line, object::reason(&error)))?;
         let field = |name: &str| {
-            let column = self.columns.iter().position(|(known, _)| known == name);
             // An empty field is none: CSV has no other way to say so.
-            Ok(column.and_then(|column| self.row.get(column)).map(|text| Some(text.to_owned()).filter(|text| !text.is_empty())))
+            Ok(self
+                .places
+                .get(name)
+                .and_then(|place| self.row.get(*place))
+                .map(|text| Some(text.to_owned()).filter(|text| !text.is_empty())))
         };
         let record = roles.record(Value::Json(json), field).map_err(|reason| InputError::new(line, reason))?;
         Ok(Some((line, record)))
@@ -133,7 +163,7 @@ impl<R: BufRead> Rows<R> {
 
     fn object(&self) -> String {
         let mut json = String::with_capacity(self.row.as_slice().len() + 64);
-        for (index, ((_, name), field)) in self.columns.iter().zip(&self.row).enumerate() {
+        for (index, (name, field)) in self.columns.iter().zip(&self.row).enumerate() {
             json.push(if index == 0 { '{' } else { ',' });
             json.push_str(name);
             if self.infer && is_json_scalar(field) {
@@ -160,7 +190,7 @@ fn refuse(error: &csv::Error, line: u64) -> InputError {
     let line = error.position().map_or(line, csv::Position::line).max(1);
     let reason = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("this row has {len} fields, and the head line has {expected_len}")
+            format!("this row has {len} field{}, and the head line has {expected_len}", if *len == 1 { "" } else { "s" })
         }
         csv::ErrorKind::Utf8 { err, .. } => format!("the field {} is no UTF-8", err.field() + 1),
         csv::ErrorKind::Io(error) => error.to_string(),
@@ -177,11 +207,18 @@ struct Budget<R> {
     row_bytes_max: usize,
     /// Whether lines end in CR LF, as the first one tells.
     has_crlf: Option<bool>,
+    quotes: Quotes,
 }
 
 impl<R> Budget<R> {
     fn refill(&mut self) {
         self.left = self.row_bytes_max;
+    }
+
+    /// Why the input cannot end here, if it has.
+    fn unclosed(&self) -> Option<InputError> {
+        let Quotes { is_cut, opened, .. } = self.quotes;
+        is_cut.then(|| InputError::new(opened, "a quote is opened here, and the input ends before it is closed"))
     }
 }
 
@@ -193,10 +230,72 @@ impl<R: BufRead> Read for Budget<R> {
         let room = out.len().min(self.left);
         let taken = self.input.read(&mut out[..room])?;
         self.left -= taken;
+        self.quotes.see(&out[..taken]);
+        // The reader would take the end of the input for the end of the field.
+        if taken == 0 && room > 0 {
+            self.quotes.end();
+            if self.quotes.is_cut {
+                return Err(io::Error::other("a quote is not closed"));
+            }
+        }
         if self.has_crlf.is_none() {
             self.has_crlf = memchr::memchr(b'\n', &out[..taken]).map(|at| at > 0 && out[at - 1] == b'\r');
         }
         Ok(taken)
+    }
+}
+
+/// Follows the bytes as the reader of CSV does, to know whether they end within quotes, which it does not tell.
+#[derive(Debug)]
+struct Quotes {
+    delimiter: u8,
+    within: Within,
+    /// The line that the next byte is on.
+    line: u64,
+    /// The line of the last quote that began a field.
+    opened: u64,
+    /// Whether the input has ended within quotes.
+    is_cut: bool,
+}
+
+/// Where in a row a byte stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// Where a field begins.
+    Begin,
+    Plain,
+    Quoted,
+    /// After a quote within quotes: another one doubles it, anything else was the end of them.
+    Quote,
+}
+
+impl Quotes {
+    const fn new(delimiter: u8) -> Self {
+        Self { delimiter, within: Within::Begin, line: 1, opened: 1, is_cut: false }
+    }
+
+    fn see(&mut self, mut bytes: &[u8]) {
+        while let Some((byte, rest)) = bytes.split_first() {
+            let ends_field = *byte == self.delimiter || matches!(byte, b'\r' | b'\n');
+            self.within = match (self.within, *byte) {
+                (Within::Quoted, b'"') => Within::Quote,
+                (Within::Quoted, _) => Within::Quoted,
+                (Within::Quote, b'"') => Within::Quoted,
+                (Within::Begin, b'"') => {
+                    self.opened = self.line;
+                    Within::Quoted
+                }
+                (Within::Begin | Within::Plain | Within::Quote, _) if ends_field => Within::Begin,
+                (Within::Begin | Within::Plain | Within::Quote, _) => Within::Plain,
+            };
+            self.line += u64::from(*byte == b'\n');
+            bytes = rest;
+        }
+    }
+
+    /// The input ends here.
+    fn end(&mut self) {
+        self.is_cut = self.within == Within::Quoted;
     }
 }
 
@@ -212,7 +311,7 @@ mod tests {
     fn rows(input: &str, infer: bool, roles: &Roles) -> Result<Vec<(u64, NewRecord)>, InputError> {
         let mut rows = Rows::new(input.as_bytes(), b',', infer, roles, 200)?;
         let mut all = Vec::new();
-        while let Some(row) = rows.next(roles)? {
+        while let Some(row) = rows.next(roles, 1)? {
             all.push(row);
         }
         Ok(all)
@@ -263,6 +362,30 @@ mod tests {
         assert_eq!(from_json(b" [1] ", &Roles::default()).unwrap().value.as_bytes(), Some(&b"[1]"[..]));
     }
 
+    /// A promise: a quote that is closed at the very end of the input, doubled, or in the middle of a field is no reason to refuse.
+    #[test]
+    fn quotes_that_are_fine() {
+        for (input, wanted) in
+            [("a\n\"x\"", "x"), ("a\n\"x\"\"\"", "x\""), ("a\nx\"y\n", "x\"y"), ("a\n\"x\"y\n", "xy"), ("a\n\"x\n\"\n", "x\n")]
+        {
+            let found = rows(input, false, &Roles::default()).unwrap();
+            assert_eq!(value(&found[0].1), serde_json::json!({ "a": wanted }).to_string(), "{input}");
+        }
+    }
+
+    /// A promise: a head line of very many columns takes no longer than its bytes.
+    #[test]
+    fn many_columns() {
+        let head: String = (0..100_000).map(|n| format!("c{n},")).collect();
+        let row = ",".repeat(100_000);
+        let input = format!("{head}last\n{row}x\n");
+        let started = std::time::Instant::now();
+        let roles = roles("last", "", "");
+        let mut rows = Rows::new(input.as_bytes(), b',', false, &roles, 1 << 20).unwrap();
+        assert_eq!(rows.next(&roles, 1).unwrap().unwrap().1.key.as_deref(), Some(&b"x"[..]));
+        assert!(started.elapsed() < std::time::Duration::from_secs(2), "{:?}", started.elapsed());
+    }
+
     /// A promise: what is no such table is refused with the line and the reason; a quote that is never closed takes no memory.
     #[test]
     fn what_is_no_table() {
@@ -270,6 +393,10 @@ mod tests {
         for (input, roles, line, help) in [
             ("", Roles::default(), 1, "empty"),
             ("a,a\n", Roles::default(), 1, "twice"),
+            ("a,b\n1\n", Roles::default(), 2, "1 field, and"),
+            ("id,name\n1,\"oops\n2,b\n3,c\n", Roles::default(), 2, "a quote is opened here"),
+            ("a\r\n\"1\r\n\"\r\n\"x\"\"\r\n", Roles::default(), 4, "a quote is opened here"),
+            ("a,\"b\n1,2\n", Roles::default(), 1, "a quote is opened here"),
             ("a,b\n1,2\n1,2,3\n", Roles::default(), 3, "3 fields"),
             ("a,b\n1,2\n", roles("c", "", ""), 1, "there are a, b"),
             ("a,b\n1,soon\n", roles("", "", "b"), 2, "the field 'b': 'soon' is no time"),
@@ -279,6 +406,6 @@ mod tests {
             assert!(error.line == line && error.reason.contains(help), "{input:.20}: {error:?}");
         }
         let mut not_utf8 = Rows::new(&b"a,b\nx,\xff\n"[..], b',', false, &Roles::default(), 100).unwrap();
-        assert_eq!(not_utf8.next(&Roles::default()).unwrap_err(), InputError::new(2, "the field 2 is no UTF-8"));
+        assert_eq!(not_utf8.next(&Roles::default(), 1).unwrap_err(), InputError::new(2, "the field 2 is no UTF-8"));
     }
 }

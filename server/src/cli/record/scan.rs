@@ -76,6 +76,11 @@ impl Scan {
         }
     }
 
+    /// Whether each record ends with a line, so that the next one begins with one.
+    pub(in crate::cli) fn ends_lines(&self) -> bool {
+        self.parts.last().is_some_and(|part| part.after.ends_with(b"\n"))
+    }
+
     /// The next record; `None` at the end of the input. `piece` is room to work in.
     pub(in crate::cli) fn next(&self, input: &mut Splitter<impl BufRead>, piece: &mut Vec<u8>) -> Result<Option<NewRecord>, InputError> {
         let line = input.line();

@@ -1,6 +1,6 @@
 //! Input cut into pieces: up to some bytes, with the line counted and a bound on what is held. Endless input is fine, an endless piece is not.
 
-use std::io::{BufRead, ErrorKind};
+use std::io::{BufRead, Chain, ErrorKind, Read};
 
 /// Why input cannot be turned into records, and at which line (from 1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,9 +133,23 @@ pub(in crate::cli) fn fill(input: &mut impl BufRead, line: u64) -> Result<&[u8],
     input.fill_buf().map_err(|error| InputError::new(line, format!("it cannot be read: {error}")))
 }
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The input behind the byte order mark that some programs begin a UTF-8 text with.
+pub(in crate::cli) fn without_byte_order_mark<R: BufRead>(mut input: R) -> Result<Chain<&'static [u8], R>, InputError> {
+    let mut seen = 0;
+    // One byte at a time, because a buffer may end anywhere, and no more is waited for than is there.
+    while seen < BYTE_ORDER_MARK.len() && fill(&mut input, 1)?.first() == BYTE_ORDER_MARK.get(seen) {
+        input.consume(1);
+        seen += 1;
+    }
+    let begun = if seen == BYTE_ORDER_MARK.len() { &[][..] } else { &BYTE_ORDER_MARK[..seen] };
+    Ok(begun.chain(input))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::{BufReader, Read};
+    use std::io::BufReader;
 
     use proptest::prelude::*;
 
@@ -203,6 +217,25 @@ mod tests {
         }
         let error = Splitter::new(BufReader::new((&b"a\nb"[..]).chain(Broken)), 100).piece(b"!", None, &mut Vec::new()).unwrap_err();
         assert!(error.reason.contains("the cable is out"), "{error:?}");
+    }
+
+    /// A promise: a byte order mark is no part of a text, wherever a buffer ends; what only begins like one is.
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        for (input, wanted) in [
+            (&b"\xef\xbb\xbfa"[..], &b"a"[..]),
+            (b"\xef\xbb\xbf\xef\xbb\xbf", BYTE_ORDER_MARK),
+            (b"\xef\xbba", b"\xef\xbba"),
+            (b"\xef", b"\xef"),
+            (b"", b""),
+            (b"a\xef\xbb\xbf", b"a\xef\xbb\xbf"),
+        ] {
+            for buffer in [1, 2, 100] {
+                let mut text = Vec::new();
+                without_byte_order_mark(BufReader::with_capacity(buffer, input)).unwrap().read_to_end(&mut text).unwrap();
+                assert_eq!(text, wanted);
+            }
+        }
     }
 
     proptest! {
