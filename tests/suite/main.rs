@@ -5,6 +5,7 @@
 mod bad_requests;
 mod bench_cli;
 mod cli;
+mod cli_produce;
 mod cli_records;
 mod client_faults;
 mod client_guide;

@@ -27,6 +27,8 @@ pub(super) enum Failure {
     SaysNo,
     /// Ctrl-C.
     Interrupted,
+    /// Another signal, by its number.
+    Signalled(u8),
     /// Whoever reads the output has gone.
     OutputClosed,
 }
@@ -78,6 +80,7 @@ impl Failure {
             Self::TooLate(_) => 5,
             Self::SaysNo => 6,
             Self::Interrupted => 130,
+            Self::Signalled(number) => 128 + number,
             Self::Client(error) | Self::Advised(error, _) => match error {
                 Error::Answer { .. } => 1,
                 Error::Address { .. } | Error::Input(_) => 2,
@@ -101,7 +104,7 @@ impl Failure {
             Self::Advised(cause, advice) => Some(format!("{error} {}\n  {advice}", client_sentence(cause))),
             Self::Local(reason) | Self::Usage(reason) | Self::NotFound(reason) | Self::TooLate(reason) => Some(format!("{error} {reason}")),
             Self::Unconfirmed(reason) => Some(reason.clone()),
-            Self::SaysNo | Self::Interrupted | Self::OutputClosed => None,
+            Self::SaysNo | Self::Interrupted | Self::Signalled(_) | Self::OutputClosed => None,
         }
     }
 
@@ -111,13 +114,18 @@ impl Failure {
             Some(json!({"code": code, "title": title, "detail": detail, "retryable": false, "side_effects": "none"}))
         };
         match self {
-            Self::Client(error) | Self::Advised(error, _) => serde_json::to_value(error.to_problem()).ok(),
+            Self::Client(error) => serde_json::to_value(error.to_problem()).ok(),
+            Self::Advised(error, advice) => {
+                let mut problem = serde_json::to_value(error.to_problem()).ok()?;
+                problem.as_object_mut()?.insert("advice".to_owned(), advice.as_str().into());
+                Some(problem)
+            }
             Self::Local(reason) => local("failed", "Failed", reason),
             Self::Usage(reason) => local("usage", "Wrong arguments", reason),
             Self::NotFound(reason) => local("not-found", "Not found", reason),
             Self::TooLate(reason) => local("too-late", "Not in time", reason),
             Self::Unconfirmed(reason) => local("not-confirmed", "Not confirmed", reason),
-            Self::SaysNo | Self::Interrupted | Self::OutputClosed => None,
+            Self::SaysNo | Self::Interrupted | Self::Signalled(_) | Self::OutputClosed => None,
         }
     }
 }
@@ -198,6 +206,7 @@ mod tests {
             (Failure::TooLate(String::new()), 5),
             (Failure::SaysNo, 6),
             (Failure::Interrupted, 130),
+            (Failure::Signalled(15), 143),
             (Failure::OutputClosed, 0),
             (Failure::Client(Error::Timeout(std::time::Duration::ZERO)), 5),
             (Failure::Client(Error::Input(String::new())), 2),

@@ -131,6 +131,9 @@ pub(in crate::cli) struct Arguments {
     /// … or when its first record has waited so long
     #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = parse_duration, help_heading = "Sending")]
     pub(super) linger: Duration,
+    /// How long after that a record is tried again while the node is away or has no room
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration, help_heading = "Sending")]
+    pub(super) try_for: Duration,
 }
 
 /// `name=value`; the value may be empty and may have `=` in it.
@@ -164,6 +167,11 @@ pub(in crate::cli) struct Plan {
 }
 
 impl Plan {
+    /// Whether the input comes from standard input.
+    pub(super) const fn is_stdin(&self) -> bool {
+        self.file.is_none()
+    }
+
     /// Where the input comes from.
     pub(super) fn source(&self) -> Result<Source, Failure> {
         match &self.file {

@@ -99,6 +99,11 @@ impl Ledger {
         self.acknowledged
     }
 
+    /// Whether a record is in, or may be.
+    pub(in crate::cli) const fn is_anything_in(&self) -> bool {
+        self.acknowledged > 0 || self.uncertain > 0
+    }
+
     /// The line of the first record that is not in.
     pub(in crate::cli) const fn first_failed_line(&self) -> Option<u64> {
         self.first_failed_line
@@ -119,7 +124,7 @@ impl Ledger {
 
     /// For people: `12,345 records in 0.8 s; partition 0: 3,080, 1: 9,265`.
     pub(in crate::cli) fn sentence(&self, elapsed: Duration) -> String {
-        let mut text = format!("{} in {:.1} s", records(self.acknowledged), elapsed.as_secs_f64());
+        let mut text = format!("{} in {}", records(self.acknowledged), took(elapsed));
         let parts: Vec<_> =
             self.partitions.values().take(PARTITIONS_LISTED).map(|p| format!("{}: {}", p.partition, count(p.records))).collect();
         if !parts.is_empty() {
@@ -150,6 +155,26 @@ impl Ledger {
         }
         text
     }
+
+    /// For people: the flag that goes on behind what is in, and what that would write twice. Nothing, if it would begin where it began.
+    pub(in crate::cli) fn resume(&self) -> Option<String> {
+        let flag = format!("--from-line {}", self.unbroken_to_line?.saturating_add(1));
+        Some(match (self.beyond_the_gap > 0, self.uncertain > 0) {
+            (false, false) => format!("go on with {flag}"),
+            (false, true) => format!("{flag} goes on, and sends again what may be in"),
+            (true, false) => format!("{flag} goes on, and sends again what is in after that line"),
+            (true, true) => format!("{flag} goes on, and sends again what is in after that line, and what may be"),
+        })
+    }
+}
+
+/// How long something took, for people: what was quick has not taken no time.
+pub(in crate::cli) fn took(duration: Duration) -> String {
+    match duration.as_millis() {
+        millis @ 0..1_000 => format!("{millis} ms"),
+        1_000..60_000 => format!("{:.1} s", duration.as_secs_f64()),
+        _ => format!("{} s", count(duration.as_secs())),
+    }
 }
 
 fn are(number: u64) -> String {
@@ -171,14 +196,14 @@ mod tests {
         for line in 1..=1_500 {
             ledger.acknowledged(line, &at(u32::from(line % 3 == 0), line + 10));
         }
-        assert_eq!(ledger.sentence(Duration::from_millis(840)), "1,500 records in 0.8 s; partitions 0: 1,000, 1: 500");
+        assert_eq!(ledger.sentence(Duration::from_millis(840)), "1,500 records in 840 ms; partitions 0: 1,000, 1: 500");
         let json = serde_json::to_value(ledger.summary("t", Duration::from_millis(840))).unwrap();
         assert_eq!(json["partitions"][1], serde_json::json!({"partition": 1, "records": 500, "first_offset": 13, "last_offset": 1510}));
         assert_eq!((&json["records"], &json["unbroken_to_line"], &json["elapsed_ms"]), (&1_500.into(), &1_500.into(), &840.into()));
 
         let mut unacknowledged = Ledger::default();
         unacknowledged.acknowledged(1, &Position { offset: None, ..at(4, 0) });
-        assert_eq!(unacknowledged.sentence(Duration::ZERO), "1 record in 0.0 s; partition 4: 1");
+        assert_eq!(unacknowledged.sentence(Duration::ZERO), "1 record in 0 ms; partition 4: 1");
         assert!(serde_json::to_value(unacknowledged.summary("t", Duration::ZERO)).unwrap()["partitions"][0].get("first_offset").is_none());
     }
 
@@ -186,12 +211,14 @@ mod tests {
     #[test]
     fn half_way() {
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.account(), "no record is in");
+        assert_eq!((ledger.account().as_str(), ledger.resume()), ("no record is in", None));
         for line in [1, 2, 5] {
             ledger.acknowledged(line, &at(0, line));
         }
         assert_eq!(ledger.account(), "3 records are in: all up to line 5");
+        assert_eq!(ledger.resume().as_deref(), Some("go on with --from-line 6"));
         ledger.failed(6, SideEffects::Possible);
+        assert_eq!(ledger.resume().as_deref(), Some("--from-line 6 goes on, and sends again what may be in"));
         ledger.acknowledged(7, &at(1, 7));
         ledger.failed(8, SideEffects::None);
         assert_eq!(
