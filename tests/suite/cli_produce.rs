@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -409,8 +410,16 @@ async fn progress_is_taken_away() {
     let produce = site.command(&["produce", "t", path.to_str().unwrap()]);
     let words: Vec<_> = std::iter::once(produce.get_program()).chain(produce.get_args()).map(|word| word.to_str().unwrap()).collect();
     let mut terminal = std::process::Command::new("script");
-    terminal.args(["-qec", &format!("stty columns 80 && {}", words.join(" ")), "/dev/null"]).env("TERM", "xterm");
+    terminal.args(["-qec", &format!("stty rows 24 columns 80 && {}", words.join(" ")), "/dev/null"]).env("TERM", "xterm");
     let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // What never comes is not waited for.
+    let (done, over) = std::sync::mpsc::channel::<()>();
+    let pid = Pid::from_child(&child);
+    let watchdog = std::thread::spawn(move || {
+        if over.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+            kill_process(pid, Signal::KILL).unwrap();
+        }
+    });
     let mut lines = std::fs::File::options().write(true).open(&path).unwrap();
     let (mut keys, mut out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
@@ -425,5 +434,6 @@ async fn progress_is_taken_away() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let rows: Vec<_> = screen(&String::from_utf8_lossy(&seen), 80).into_iter().filter(|row| !row.trim().is_empty()).collect();
     assert!(rows[0].starts_with("interrupted: ") && !rows.concat().contains("B/s"), "{rows:#?}");
-    drop((lines, keys));
+    drop((lines, keys, done));
+    watchdog.join().unwrap();
 }
