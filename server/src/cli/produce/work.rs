@@ -184,6 +184,8 @@ impl<'w> Work<'w> {
                 End::Failed
             }
             End::Whole if self.failed.is_some() => End::Failed,
+            // What failed at the node stands before what is wrong with a later line.
+            End::BadInput(_) if self.failed.as_ref().is_some_and(|error| !matches!(error, ProducerError::Closed { .. })) => End::Failed,
             End::Whole => self.output_error.take().map_or(End::Whole, End::OutputFailed),
             End::Failed | End::BadInput(_) | End::Stopped(_) | End::OutputFailed(_) => end,
         }
@@ -256,6 +258,7 @@ impl<'w> Work<'w> {
     }
 
     fn look(&mut self) {
+        self.progress.read(0, self.ledger.records());
         match self.quiet.look(self.started.elapsed(), &self.sender.producer.metrics()) {
             Some(Word::Away) => {
                 let for_how_long = crate::cli::record::ledger::took(self.sender.try_for);
