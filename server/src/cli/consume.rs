@@ -110,7 +110,9 @@ pub(super) fn tip(words: &[&str], kind: clap::error::ErrorKind) -> Option<&'stat
     use clap::error::ErrorKind::{InvalidValue, MissingRequiredArgument, UnknownArgument};
     let has = |word: &str| words.contains(&word);
     match kind {
-        InvalidValue | MissingRequiredArgument if has("-f") && has("consume") && !words.iter().any(|word| word.contains('%')) => {
+        InvalidValue | MissingRequiredArgument | UnknownArgument
+            if has("-f") && has("consume") && !words.iter().any(|word| word.contains('%')) =>
+        {
             Some("-f is the format of each record (-f '%k %v\\n'); to go on with what comes, say --follow")
         }
         UnknownArgument if has("-f") && has("tail") && words.iter().any(|word| word.contains('%')) => {
