@@ -23,6 +23,7 @@ use crate::cli::record::ledger::{Ledger, Position};
 use crate::cli::record::progress::Progress;
 use crate::cli::record::split::InputError;
 use crate::cli::session::Session;
+use crate::cli::time::took;
 
 /// Records whose deliveries were not yet heard, about at most: one that waits holds up those behind it, which may be settled already.
 const UNHEARD_MAX: usize = 200_000;
@@ -261,7 +262,7 @@ impl<'w> Work<'w> {
         self.progress.read(0, self.ledger.records());
         match self.quiet.look(self.started.elapsed(), &self.sender.producer.metrics()) {
             Some(Word::Away) => {
-                let for_how_long = crate::cli::record::ledger::took(self.sender.try_for);
+                let for_how_long = took(self.sender.try_for);
                 self.say(&format!("the node does not answer; what is not in yet is tried for {for_how_long}"));
             }
             Some(Word::Back) => self.say("the node answers again"),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tidegate_types::SideEffects;
 
 use super::{count, records};
+use crate::cli::time::took;
 
 /// Partitions that a summary for people lists.
 const PARTITIONS_LISTED: usize = 8;
@@ -165,15 +166,6 @@ impl Ledger {
             (true, false) => format!("{flag} goes on, and sends again what is in after that line"),
             (true, true) => format!("{flag} goes on, and sends again what is in after that line, and what may be"),
         })
-    }
-}
-
-/// How long something took, for people: what was quick has not taken no time.
-pub(in crate::cli) fn took(duration: Duration) -> String {
-    match duration.as_millis() {
-        millis @ 0..1_000 => format!("{millis} ms"),
-        1_000..60_000 => format!("{:.1} s", duration.as_secs_f64()),
-        _ => format!("{} s", count(duration.as_secs())),
     }
 }
 
