@@ -170,6 +170,19 @@ async fn answers_that_make_no_sense() {
     }
 }
 
+/// Until nobody on this machine holds a connection to `port`: not one that works, nor one whose end has not been noticed.
+fn until_unconnected(port: u16) {
+    const HELD: [&str; 2] = ["01", "08"];
+    let remote = format!(":{port:04X}");
+    let is_held = |line: &str| {
+        let mut columns = line.split_whitespace().skip(2);
+        columns.next().is_some_and(|address| address.ends_with(&remote)) && columns.next().is_some_and(|state| HELD.contains(&state))
+    };
+    while std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(is_held) {
+        std::thread::yield_now();
+    }
+}
+
 /// A promise: while the node is away that is said, once, and once that it is back; what waited goes in then. If it stays away, the account says what is not in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_away() {
@@ -192,7 +205,8 @@ async fn a_node_that_is_away() {
     stdin.write_all(b"a\n").unwrap();
     assert!(next(&mut out).contains("\"offset\":0"));
     proxy.set_gone(true).await.unwrap();
-    // What was under way when the connection went would be in doubt; a new connection is refused, which leaves none.
+    // What is sent on the connection that goes would be in doubt; a new connection is refused, which leaves none.
+    until_unconnected(proxy.address().port());
     stdin.write_all(b"b\n").unwrap();
     assert!(next(&mut err).contains("does not answer"));
     proxy.set_gone(false).await.unwrap();
@@ -206,6 +220,7 @@ async fn a_node_that_is_away() {
     stdin.write_all(b"c\n").unwrap();
     assert!(next(&mut out).contains("\"offset\":2"));
     proxy.set_gone(true).await.unwrap();
+    until_unconnected(proxy.address().port());
     stdin.write_all(b"d\ne\n").unwrap();
     assert!(next(&mut err).contains("does not answer"));
     let problem: Value = serde_json::from_str(&next(&mut err)).unwrap();

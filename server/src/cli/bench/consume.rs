@@ -21,6 +21,8 @@ use super::workers;
 
 /// How long a page is waited for: also how late a consumer notices that it is over.
 const WAIT_MS: u64 = 500;
+/// How long what was acknowledged may take to be readable.
+const READABLE_MS: u64 = 5_000;
 /// Before a connection goes on after a failure that may pass.
 const BACKOFF: Duration = Duration::from_millis(10);
 /// How long records that were acknowledged may take to be seen.
@@ -213,7 +215,8 @@ pub(crate) async fn read_back(node: &Node, pages: &Pages, expected: &Digests) ->
     for (partition, start, end) in expected.spans() {
         let mut offset = start;
         while offset < end {
-            let page = match pages.fetch(&mut connection, partition, offset, 0).await {
+            // With acks=leader a record is acknowledged before it can be read.
+            let page = match pages.fetch(&mut connection, partition, offset, READABLE_MS).await {
                 Err(Error::Problem(problem)) if is_gone(problem.known_code()) => break,
                 page => page?,
             };

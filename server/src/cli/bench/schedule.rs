@@ -91,7 +91,7 @@ impl Schedule {
             return None;
         }
         let due = match &self.due {
-            None => Instant::now(),
+            None => Some(Instant::now()).filter(|now| self.ends.is_none_or(|ends| *now < ends))?,
             Some(due) => {
                 let mut over = self.is_over.subscribe();
                 // The next time may be long after the end.
