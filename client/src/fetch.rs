@@ -156,7 +156,7 @@ impl FetchedRecords {
 impl FetchedBatches {
     /// Reads an answer, and believes it only if it is whole batches to its last byte, whose offsets rise from `start` on and end where the next fetch
     /// begins: nothing is passed over in silence, and nobody asks for ever for what never comes.
-    pub(crate) fn read(answer: Answer, start: Option<u64>) -> Result<Self, Error> {
+    pub(crate) fn read(answer: &Answer, start: Option<u64>) -> Result<Self, Error> {
         let fetched = Self {
             next_offset: answer.header("next-offset")?,
             high_watermark: answer.header("high-watermark")?,
@@ -290,7 +290,7 @@ impl Client {
     /// # Errors
     /// As [`Client::fetch`].
     pub async fn fetch_batches(&self, topic: &str, partition: u32, fetch: &Fetch) -> Result<FetchedBatches, Error> {
-        FetchedBatches::read(self.send(&batches_call(topic, partition, fetch)).await?, fetch.start())
+        FetchedBatches::read(&self.send(&batches_call(topic, partition, fetch)).await?, fetch.start())
     }
 
     /// One record's value.

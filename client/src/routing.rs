@@ -195,10 +195,7 @@ impl Client {
         }
         // If nothing can be learned, the first error says more.
         let Ok(fresh) = self.learn_within(topic, Some(&route), end - Deadline::now()).await else { return Err(error) };
-        let to = match second(&error, leader, fresh.leader(partition)) {
-            Some(to) => to,
-            None => return Err(error),
-        };
+        let Some(to) = second(&error, leader, fresh.leader(partition)) else { return Err(error) };
         self.send_until(end, to, call).await
     }
 

@@ -337,7 +337,7 @@ impl Fetcher {
             ..Fetch::from_offset(position)
         };
         let start = Instant::now();
-        let read = |answer| FetchedBatches::read(answer, Some(position));
+        let read = |answer| FetchedBatches::read(&answer, Some(position));
         let fetched = self.ask(batches_call(&self.topic, self.partition, &fetch), max_wait, read).await?;
         drop(turn);
         // An answer may go on beyond the end; the reader does not.

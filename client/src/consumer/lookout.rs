@@ -41,7 +41,9 @@ impl Mark {
 
 /// What the lookout tells the fetchers, by topic and partition.
 #[derive(Debug, Default)]
-pub(super) struct Marks(Mutex<HashMap<Arc<str>, HashMap<u32, watch::Sender<Mark>>>>);
+pub(super) struct Marks(Mutex<HashMap<Arc<str>, ByPartition>>);
+
+type ByPartition = HashMap<u32, watch::Sender<Mark>>;
 
 impl Marks {
     /// The mark of a partition, from now on.

@@ -36,7 +36,8 @@ fn http(status: &str, content_type: &str, body: &str) -> Vec<u8> {
 /// its 404 is not mistaken for a topic that is missing.
 #[test]
 fn wrong_server() {
-    let answers: [(&str, fn() -> Vec<u8>); 5] = [
+    type Answer = fn() -> Vec<u8>;
+    let answers: [(&str, Answer); 5] = [
         ("page", || http("200 OK", "text/html", "<html>hello</html>")),
         ("no page", || http("404 Not Found", "text/html", "<html>hello</html>")),
         ("JSON", || http("200 OK", "application/json", r#"{"hello":"world"}"#)),

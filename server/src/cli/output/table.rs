@@ -30,6 +30,7 @@ impl Field {
     }
 
     /// A number that may be typed in again: an offset, an index. Its column is aligned to the right.
+    #[expect(clippy::needless_pass_by_value, reason = "numbers are small")]
     pub(in super::super) fn number(number: impl ToString) -> Self {
         Self { is_number: true, ..Self::new(Tone::Plain, number.to_string()) }
     }
