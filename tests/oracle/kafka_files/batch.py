@@ -6,6 +6,8 @@ from typing import NamedTuple
 from . import FormatError, codecs
 from .varint import read_varint, read_varlong
 
+# Kafka leaves a record's own attributes free; Tidegate keeps in two of them how a value was given.
+ENCODING_BITS = 0b11
 HEADER = struct.Struct(">qiibIhiqqqhii")
 HEADER_SIZE = 61  # also the smallest batch
 LOG_OVERHEAD = 12  # base offset and length: what `batch_length` does not count
@@ -192,7 +194,7 @@ def record_faults(header, records):
     h, complete = header, header.record_count == header.last_offset_delta + 1
     previous, largest = -1, None
     for record in records:
-        if record.attributes:
+        if record.attributes & ~ENCODING_BITS:
             yield "record.attributes", f"record attributes {record.attributes}"
         if not previous < record.offset_delta <= h.last_offset_delta:
             yield "record.offset-delta", f"delta {record.offset_delta} after {previous}, last {h.last_offset_delta}"
