@@ -137,6 +137,7 @@ impl Consumer {
             batches: 0,
         };
         let mut whole = Vec::new();
+        let mut places = Vec::new();
         for (topic, wanted) in wanted {
             let route = consumer.learn(&topic, deadline).await?;
             let partitions = route.partitions();
@@ -144,12 +145,17 @@ impl Consumer {
                 return Err(Error::Input(format!("topic '{topic}' has {partitions} partitions, and no partition {missing}")));
             }
             let all = (0..partitions).filter(|partition| wanted.is_whole || wanted.named.contains_key(partition));
-            for partition in all {
-                consumer.add(&route.name, partition, wanted.named.get(&partition).copied().unwrap_or_default());
-            }
+            places.extend(
+                all.map(|partition| (Arc::clone(&route.name), partition, wanted.named.get(&partition).copied().unwrap_or_default())),
+            );
             if wanted.is_whole && !consumer.common.config.snapshot {
                 whole.push(route);
             }
+        }
+        // All share the prefetch, from the first request on.
+        consumer.common.partitions.store(places.len(), Ordering::Relaxed);
+        for (topic, partition, span) in places {
+            consumer.add(&topic, partition, span);
         }
         // An end is an end of the partitions of now.
         if consumer.common.config.until == Until::Never && !whole.is_empty() {
@@ -182,7 +188,7 @@ impl Consumer {
         let (orders, receiver) = watch::channel(order);
         self.readers.push(Reader::new(Arc::clone(topic), partition, orders));
         self.by_place.entry(Arc::clone(topic)).or_default().insert(partition, id);
-        self.common.partitions.store(self.readers.len(), Ordering::Relaxed);
+        self.common.partitions.fetch_max(self.readers.len(), Ordering::Relaxed);
         let assignment = Assignment { reader: id, topic: Arc::clone(topic), partition, until, mark: self.marks.watch(topic, partition) };
         let fetcher = Fetcher::new(Arc::clone(&self.common), assignment, self.news_sender.clone());
         self.tasks.spawn(fetcher.run(receiver));
