@@ -164,3 +164,27 @@ async fn failures_stand_in_order() {
         assert_eq!((counts, error.partition, consumer.position("t", 0)), (vec![3, 1], 0, Some(4)), "{error}");
     }
 }
+
+/// A promise: each request asks for its partition's share of the prefetch, from the very first on and whatever topics are read beside it.
+#[tokio::test]
+async fn every_request_asks_for_its_share() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let fake = Fake::start(move |line: &str, _: &[u8]| match line {
+        line if line.contains("/batches?") => {
+            let bytes = line.split("max_bytes=").nth(1).unwrap().split(['&', ' ']).next().unwrap();
+            seen.lock().unwrap().push(bytes.parse::<usize>().unwrap());
+            Says::Silence
+        }
+        line if line.contains("/offsets") => offsets(5),
+        line if line.contains("/cluster") => Says::Json(200, cluster(&[])),
+        _ => Says::Json(200, topic_of(2, 1)),
+    })
+    .await;
+    let consumer = fake.client().consumer().topic("t").topic("u").topic("v").prefetch_bytes(1_200_000).build().await.unwrap();
+    while asked.lock().unwrap().len() < 6 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*asked.lock().unwrap(), [100_000; 6]);
+    drop(consumer);
+}

@@ -33,7 +33,7 @@ pub struct ConsumerConfig {
     /// What if an offset is gone, or not there yet ([`OffsetReset::Error`]).
     pub reset: OffsetReset,
     /// Bytes that may be fetched ahead for all partitions together (16 MiB), packed as they come; a batch that is larger than its partition's
-    /// share of it is still fetched, alone.
+    /// share of it is still fetched, alone. When a topic gets partitions, what was fetched before by the larger shares still stands beside it for a while.
     pub prefetch_bytes: usize,
     /// How long a server may hold back an answer while there is nothing to read (10 s).
     pub max_wait: Duration,
