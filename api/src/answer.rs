@@ -19,10 +19,7 @@ impl<T: Serialize> IntoResponse for JsonBody<T> {
                 json.push(b'\n');
                 ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response()
             }
-            Err(error) => {
-                tracing::error!("an answer could not be written: {error}");
-                ApiError::new(ErrorCode::Internal, ErrorCode::Internal.description()).into_response()
-            }
+            Err(error) => ApiError::fault(ErrorCode::Internal, format_args!("an answer could not be written: {error}")).into_response(),
         }
     }
 }

@@ -63,8 +63,8 @@ const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// counts in no bound but that of connections, and hyper's own default of 400 KiB for each of ten thousand would be more than all else together.
 const BUFFER_BYTES_MORE: usize = 8 << 10;
 
-/// Header lines of a request over HTTP/1.1: a record's own (D27) and plenty around them.
-const HEADERS_MAX: usize = 512;
+/// Header lines of a request over HTTP/1.1: a record's own (D27) and plenty around them. Hyper clears room for so many at each request.
+const HEADERS_MAX: usize = 256;
 
 /// The answer to a connection too many. It belongs to no request, so it has no id.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-type: application/problem+json\r\n\

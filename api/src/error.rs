@@ -27,12 +27,20 @@ struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What the request may have done beyond what the code says.
     side_effects: SideEffects,
+    /// What is for the log, not for the client: paths, and the system's own words.
+    inner: Option<String>,
 }
 
 impl ApiError {
     /// A problem; `detail` is a sentence about this occurrence, which never repeats what the client sent at length.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self(Box::new(Problem { code, detail: detail.into(), extras: Map::new(), headers: Vec::new(), side_effects: code.side_effects() }))
+        let (extras, headers, side_effects) = (Map::new(), Vec::new(), code.side_effects());
+        Self(Box::new(Problem { code, detail: detail.into(), extras, headers, side_effects, inner: None }))
+    }
+
+    /// A fault of the node's own. The client learns what kind it is; `inner` says the rest in the log, beside the request's id.
+    pub(crate) fn fault(code: ErrorCode, inner: impl Display) -> Self {
+        Self::new(code, code.description()).logging(inner)
     }
 
     /// 400 `malformed-body`.
@@ -101,6 +109,17 @@ impl ApiError {
     pub fn after_effects(mut self) -> Self {
         self.0.side_effects = SideEffects::Possible;
         self
+    }
+
+    /// Says `inner` in the log when this is answered.
+    pub(crate) fn logging(mut self, inner: impl Display) -> Self {
+        self.0.inner = Some(inner.to_string());
+        self
+    }
+
+    /// What the log shall say of it, if anything.
+    pub(crate) fn inner(&self) -> Option<&str> {
+        self.0.inner.as_deref()
     }
 
     /// What went wrong.
@@ -232,16 +251,9 @@ impl From<tidegate_cluster::Error> for ApiError {
             Error::Overloaded { .. } | Error::LeaderUnavailable | Error::Draining | Error::WriteTimeout | Error::Quorum(_) => problem,
             Error::NotLeader { leader } => problem.with("leader", leader.get()),
             // Paths and the system's own words are for whoever runs the node; the request id leads from the answer to the log.
-            Error::Storage(_) | Error::Internal(_) => logged(&problem),
+            Error::Storage(_) | Error::Internal(_) => Self::fault(problem.code(), problem.detail()),
         }
     }
-}
-
-/// The same problem without its inner words, which go to the log instead.
-fn logged(problem: &ApiError) -> ApiError {
-    let code = problem.code();
-    tracing::error!(%code, "{}", problem.detail());
-    ApiError::new(code, code.description())
 }
 
 fn differences_json(differences: &[Difference]) -> Vec<Value> {

@@ -10,7 +10,7 @@
 //! | 5 | no server answers, or not in time |
 //! | 6 | there is a difference, or something is not healthy |
 //! | 130 | Ctrl-C |
-//! | 129, 143 | `produce`: SIGHUP, SIGTERM |
+//! | 129, 143 | `produce`, `bench`: SIGHUP, SIGTERM |
 //!
 //! Results go to standard output, words to standard error. A verb gets a `Session`: the server, the output, the runtime.
 
@@ -31,6 +31,7 @@ mod produce;
 mod record;
 mod serve;
 mod session;
+mod signals;
 mod tail;
 #[cfg(test)]
 mod tests;

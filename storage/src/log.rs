@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use tidegate_types::topic_config::Durability;
 use tidegate_types::{ErrorCode, Offset, SequencedBatch, TopicConfig};
 
 use crate::Error;
@@ -27,11 +28,17 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Bytes between two index entries.
     pub index_interval_bytes: u64,
+    /// Whether each append is synced before the next.
+    pub syncs_each_append: bool,
 }
 
 impl From<&TopicConfig> for LogConfig {
     fn from(config: &TopicConfig) -> Self {
-        Self { segment_bytes: config.segment_bytes, index_interval_bytes: config.index_interval_bytes }
+        Self {
+            segment_bytes: config.segment_bytes,
+            index_interval_bytes: config.index_interval_bytes,
+            syncs_each_append: config.durability == Durability::Fsync,
+        }
     }
 }
 
@@ -124,7 +131,7 @@ impl PartitionLog {
         let bytes: u64 = batches.iter().map(|batch| batch.len() as u64).sum();
         self.roll_if_needed(bytes, end)?;
         let active = self.active.as_mut().ok_or_else(gone)?;
-        if let Err(source) = active.write(batches) {
+        if let Err(source) = active.write(batches, self.config.syncs_each_append.then_some(self.config.segment_bytes)) {
             let full = source.kind() == std::io::ErrorKind::StorageFull;
             let taken_back = active.cut_to_end();
             let error = Error::Io { action: "append to", path: active.shared().path.clone(), source };
@@ -143,6 +150,10 @@ impl PartitionLog {
         if self.synced_end == self.log_end {
             return Ok(());
         }
+        self.sync_active()
+    }
+
+    fn sync_active(&mut self) -> Result<(), Error> {
         let segment = Arc::clone(self.active.as_ref().ok_or_else(gone)?.shared());
         match segment.file.sync_data() {
             Ok(()) => {
@@ -153,12 +164,26 @@ impl PartitionLog {
         }
     }
 
+    /// Syncs the active segment, cut to its batches: files that are not written any more end with their last batch.
+    fn seal(&mut self) -> Result<(), Error> {
+        self.check_poison()?;
+        let active = self.active.as_mut().ok_or_else(gone)?;
+        if !active.is_prepared() {
+            return self.sync();
+        }
+        if let Err(source) = active.cut_to_end() {
+            let path = active.shared().path.clone();
+            return Err(self.poison(Error::Io { action: "truncate", path, source }));
+        }
+        self.sync_active()
+    }
+
     /// Syncs, writes the active segment's index, and ends.
     ///
     /// # Errors
     /// As [`PartitionLog::sync`].
     pub fn close(mut self) -> Result<Offset, Error> {
-        self.sync()?;
+        self.seal()?;
         if let Some(active) = &self.active {
             write_index(self.io.as_ref(), active.shared())?;
         }
@@ -181,7 +206,7 @@ impl PartitionLog {
     ///
     /// If the disk is full the old one stays the active one, and nothing is lost but the append that wanted to roll.
     fn roll(&mut self) -> Result<(), Error> {
-        self.sync()?;
+        self.seal()?;
         let Some(active) = &self.active else { return Err(gone()) };
         if let Err(error) = write_index(self.io.as_ref(), active.shared()) {
             // It is rebuilt from the log whenever it is missing.

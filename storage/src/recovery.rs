@@ -2,7 +2,7 @@
 //!
 //! What can be torn: only what was written after the last sync, so only the end of the last segment (a segment is synced before its
 //! successor exists), and never below the recovery point. On a topic that syncs each write before the next one, also never more than one
-//! write, and never something whole that good batches follow.
+//! write, and never something whole that good batches follow. Zeros to the end of a file are no damage: they are room that was prepared.
 //!
 //! What a trim has given up is not read: the files that it had no time to remove are removed first.
 
@@ -15,7 +15,7 @@ use tidegate_types::{BatchError, BatchHeader, Offset, StoredBatch, limits};
 use crate::Error;
 use crate::io::{File, Io};
 use crate::log::{LogConfig, PartitionLog, Recovered, StartNote, remove_leftovers};
-use crate::segment::{ActiveSegment, parse_file_name};
+use crate::segment::{ActiveSegment, PREPARE_BYTES, parse_file_name};
 
 /// What opening a log has found and done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,20 +77,22 @@ pub(crate) fn open(
     let mut report = RecoveryReport { segments: bases.len(), log_start, ..RecoveryReport::empty(bases[0]) };
     let mut segments = Vec::with_capacity(bases.len());
     for (i, base) in bases.iter().enumerate() {
-        let scanned = scan_segment(io.as_ref(), directory, *base, report.log_end, config)?;
+        let mut scanned = scan_segment(io.as_ref(), directory, *base, report.log_end, config)?;
         report.scanned_bytes += scanned.segment.bytes();
         report.log_end = scanned.next_offset;
         if let Some(damage) = scanned.damage {
             let is_last = i + 1 == bases.len();
-            cut_or_refuse(&scanned.segment, damage, is_last, scanned.next_offset, trust, &mut report)?;
+            cut_or_refuse(&mut scanned.segment, damage, is_last, scanned.next_offset, trust, &mut report)?;
         }
         segments.push(scanned.segment);
     }
-    let Some(active) = segments.pop() else { unreachable!("there is a segment") };
+    let Some(mut active) = segments.pop() else { unreachable!("there is a segment") };
     if report.log_end < trust.recovery_point {
         let reason = format!("the log ends at offset {}, but everything below {} was synced", report.log_end, trust.recovery_point);
         return Err(Error::Corrupt { path: active.shared().path.clone(), position: active.bytes(), reason });
     }
+    // Prepared room, if there is any left.
+    active.cut_to_end().map_err(Error::io("truncate", &active.shared().path))?;
     // After a kill the page cache may hold what the disk does not; from here on it counts as synced, so it must be.
     active.shared().file.sync_data().map_err(Error::io("sync", &active.shared().path))?;
     io.sync_dir(directory).map_err(Error::io("sync directory", directory))?;
@@ -112,6 +114,7 @@ struct Scanned {
 
 /// What stands behind the last good batch of a segment.
 struct Damage {
+    /// Up to the last that is not zero.
     bytes: u64,
     reason: String,
 }
@@ -135,14 +138,32 @@ fn scan_segment(io: &dyn Io, directory: &Path, base: Offset, expected: Offset, c
     })
     .map_err(Error::io("read", &path))?;
     let damage = damage.map(|reason| -> Result<Damage, Error> {
-        let bytes = file.len().map_err(Error::io("read the length of", &path))? - segment.bytes();
+        let bytes = written_behind(file.as_ref(), segment.bytes()).map_err(Error::io("read", &path))?;
         Ok(Damage { bytes, reason })
     });
     Ok(Scanned { segment, next_offset, damage: damage.transpose()? })
 }
 
+/// Bytes from `position` to the last one that is not zero.
+fn written_behind(file: &dyn File, position: u64) -> std::io::Result<u64> {
+    let mut end = file.len()?;
+    let mut buf = vec![0; ZEROS_CHUNK_BYTES];
+    while end > position {
+        let length = (end - position).min(ZEROS_CHUNK_BYTES as u64);
+        let chunk = &mut buf[..usize::try_from(length).map_err(std::io::Error::other)?];
+        crate::io::read_exact_at(file, chunk, end - length)?;
+        if let Some(last) = chunk.iter().rposition(|byte| *byte != 0) {
+            return Ok(end - length + last as u64 + 1 - position);
+        }
+        end -= length;
+    }
+    Ok(0)
+}
+
+const ZEROS_CHUNK_BYTES: usize = 64 << 10;
+
 fn cut_or_refuse(
-    segment: &ActiveSegment,
+    segment: &mut ActiveSegment,
     damage: Damage,
     is_last: bool,
     next_offset: Offset,
@@ -177,8 +198,11 @@ fn cut_or_refuse(
 fn is_rot(segment: &ActiveSegment, damage: &Damage, next_offset: Offset) -> std::io::Result<bool> {
     /// A file system loses whole blocks of at least 512 bytes; the edges of a hole may lie in good neighbours.
     const HOLE_BYTES: usize = 256;
-    let mut bytes = BytesMut::zeroed(usize::try_from(damage.bytes).map_err(std::io::Error::other)?);
-    crate::io::read_exact_at(segment.shared().file.as_ref(), &mut bytes, segment.bytes())?;
+    let file = segment.shared().file.as_ref();
+    // With the zeros behind: the last batch may end in some.
+    let length = (file.len()? - segment.bytes()).min(damage.bytes + PREPARE_BYTES);
+    let mut bytes = BytesMut::zeroed(usize::try_from(length).map_err(std::io::Error::other)?);
+    crate::io::read_exact_at(file, &mut bytes, segment.bytes())?;
     let bytes = bytes.freeze();
     let is_good_batch = |at: &usize| {
         let rest = bytes.slice(*at..);
@@ -191,8 +215,8 @@ fn is_rot(segment: &ActiveSegment, damage: &Damage, next_offset: Offset) -> std:
     Ok(!has_hole)
 }
 
-/// Reads batch by batch, CRC checked, and shows each with its position to `visit`. `None` if the file ends with a whole batch;
-/// else what is wrong behind the last good one (`visit`'s own objections included).
+/// Reads batch by batch, CRC checked, and shows each with its position to `visit`. `None` if the file ends with a whole batch, or with
+/// zeros behind it; else what is wrong behind the last good one (`visit`'s own objections included).
 ///
 /// # Errors
 /// Only the system's.
@@ -205,11 +229,11 @@ pub(crate) fn scan(file: &dyn File, visit: &mut dyn FnMut(u64, &StoredBatch) -> 
         let needed = match BatchHeader::parse(&window) {
             Ok(header) => header.total_bytes(),
             Err(BatchError::Truncated { needed, .. }) => needed,
-            Err(error) => return Ok(Some(error.to_string())),
+            Err(error) => return no_batch(file, position, error.to_string()),
         };
         if window.len() < needed.max(limits::BATCH_HEADER_BYTES) {
             if end - position < needed as u64 {
-                return Ok(Some(format!("the batch is cut short: {} of {needed} bytes", end - position)));
+                return no_batch(file, position, format!("the batch is cut short: {} of {needed} bytes", end - position));
             }
             let length = CHUNK_BYTES.max(needed as u64).min(end - position);
             let mut buf = BytesMut::zeroed(usize::try_from(length).map_err(std::io::Error::other)?);
@@ -229,4 +253,20 @@ pub(crate) fn scan(file: &dyn File, visit: &mut dyn FnMut(u64, &StoredBatch) -> 
         window = window.slice(batch.bytes().len()..);
     }
     Ok(None)
+}
+
+/// What is wrong at `position`, unless there is nothing but zeros from there on.
+fn no_batch(file: &dyn File, position: u64, reason: String) -> std::io::Result<Option<String>> {
+    let mut at = position;
+    let mut buf = vec![0; ZEROS_CHUNK_BYTES];
+    loop {
+        let read = file.read_at(&mut buf, at)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        if buf[..read].iter().any(|byte| *byte != 0) {
+            return Ok(Some(reason));
+        }
+        at += read as u64;
+    }
 }

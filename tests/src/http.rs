@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an answer may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -136,6 +136,34 @@ impl Request {
 /// As [`Request::send`].
 pub fn get(address: SocketAddr, target: &str) -> io::Result<Answer> {
     Request::get(target).send(address)
+}
+
+/// A series of `/metrics`, by its name with labels as they are written there; 0 if it is not there yet.
+///
+/// # Errors
+/// As [`Request::send`], or the value is no number.
+pub fn metric(address: SocketAddr, series: &str) -> io::Result<f64> {
+    let text = get(address, "/metrics")?.text();
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map_or(Ok(0.0), |value| value.trim().parse().map_err(io::Error::other))
+}
+
+/// Asks `/metrics` until `series` is `value`; for what nothing else tells of. For a minute at most.
+///
+/// # Errors
+/// As [`metric`], or the minute is over.
+pub fn await_metric(address: SocketAddr, series: &str, value: u32) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let now = metric(address, series)?;
+        if (now - f64::from(value)).abs() < 0.5 {
+            return Ok(());
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(io::Error::new(ErrorKind::TimedOut, format!("{series} is {now}, not {value}")));
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Sends `bytes` and reads one answer.

@@ -290,9 +290,16 @@ fn has_records(node: &Process) -> bool {
     topics(node).iter().any(|topic| bytes(topic) > 100)
 }
 
-/// A promise: Ctrl-C ends it soon with 130; the result of what was seen is told, and the topic is gone.
+/// A promise: Ctrl-C and SIGTERM end it soon with their codes; the result of what was seen is told, and the topic is gone.
 #[test]
-fn ctrl_c_tidies_up() {
+fn signals_tidy_up() {
+    use rustix::process::Signal;
+    for (signal, code, word) in [(Signal::INT, 130, "it was interrupted"), (Signal::TERM, 143, "it was ended by SIGTERM")] {
+        ends_by(signal, code, word);
+    }
+}
+
+fn ends_by(signal: rustix::process::Signal, code: i32, word: &str) {
     let data = tempfile::tempdir().unwrap();
     let node = Process::start(data.path()).unwrap();
     let mut command = std::process::Command::new(binary().unwrap());
@@ -303,12 +310,12 @@ fn ctrl_c_tidies_up() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it produces nothing");
         std::thread::sleep(Duration::from_millis(20));
     }
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
     let output = child.wait_with_output().unwrap();
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    assert_eq!((output.status.code(), err.as_str()), (Some(130), ""), "{out}");
+    assert_eq!((output.status.code(), err.as_str()), (Some(code), ""), "{out}");
     let result = json(&out);
-    assert_eq!((&result["ended_early"], result["produce"]["records"].as_u64() > Some(0)), (&"it was interrupted".into(), true));
+    assert_eq!((&result["ended_early"], result["produce"]["records"].as_u64() > Some(0)), (&word.into(), true));
     assert_eq!(topics(&node), [""; 0]);
 }
 

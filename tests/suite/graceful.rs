@@ -12,6 +12,7 @@ use tidegate_tests::process::{self, Process};
 const LOADERS: usize = 32;
 const WAITERS: usize = 32;
 const UPLOADS: usize = 8;
+const WAITING: &str = "tidegate_waiting_requests{api=\"fetch\"}";
 
 fn is_an_answer(answer: &Answer) -> bool {
     answer.status == 200 || (answer.status == 503 && answer.code() == "draining")
@@ -125,6 +126,7 @@ fn every_request_gets_an_answer() {
         move |n| upload(address, &format!("upload {n}"), &started, &told)
     });
     started.wait();
+    http::await_metric(address, WAITING, u32::try_from(WAITERS).unwrap()).unwrap();
     // The node reads connections in no order that we know: one more request that goes through says that it has come to these too.
     let loaders = many(LOADERS, {
         let sent = Arc::clone(&sent);
@@ -155,6 +157,31 @@ fn every_request_gets_an_answer() {
         assert!(!found.contains_key(text), "{text} was written but not answered");
     }
     assert!(loaded.iter().map(|one| one.acknowledged.len()).sum::<usize>() > LOADERS);
+}
+
+/// A promise: how many fetches wait is there for whoever runs the node to see, and those whose client has gone are none.
+#[test]
+fn waiting_fetches_are_counted() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Process::start(data.path()).unwrap();
+    let address = node.address();
+    assert_eq!(Request::json("/v1/topics", r#"{"name":"quiet"}"#).send(address).unwrap().status, 201);
+    let request = Request::get("/v1/topics/quiet/partitions/0/records?offset=0&max_wait_ms=50000").bytes(address);
+    let waiters: Vec<_> = many(5, move |_| {
+        let mut stream = connect(address).unwrap();
+        stream.write_all(&request).unwrap();
+        stream
+    });
+    let mut waiters = joined(waiters);
+    http::await_metric(address, WAITING, 5).unwrap();
+    waiters.truncate(2);
+    http::await_metric(address, WAITING, 2).unwrap();
+    let produce = Request::json("/v1/topics/quiet/records", r#"{"records":[{"text":"x"}]}"#).send(address).unwrap();
+    assert_eq!(produce.status, 200);
+    for stream in &mut waiters {
+        assert_eq!(read_answer(stream, false).unwrap().json()["records"].as_array().map(Vec::len), Some(1));
+    }
+    http::await_metric(address, WAITING, 0).unwrap();
 }
 
 /// A promise: a second node on the same directory refuses to start, says why in a line, and does the first one no harm.

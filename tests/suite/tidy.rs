@@ -39,7 +39,7 @@ const WORDS: [(&str, &[&str], &str); 8] = [
             "storage/src/io.rs",
             "storage/src/io/",
             "server/src/config.rs",
-            "server/src/cli/produce/signals.rs",
+            "server/src/cli/signals.rs",
             "server/src/cli/record/feed.rs",
             "server/src/cli/bench/file.rs",
             "tests/",

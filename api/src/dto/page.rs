@@ -156,9 +156,9 @@ fn open(batch: &StoredBatch, admission: &Admission) -> Result<(Records, Permit),
 
 /// 500 `corrupt-log` about the batch at `offset` (or the first one after it).
 pub(crate) fn corrupt(partition: PartitionIndex, offset: Offset, error: &BatchError) -> ApiError {
-    tracing::error!(%partition, %offset, "a stored batch cannot be read: {error}");
     let detail = format!("partition {partition}: the batch at offset {offset} cannot be read: {error}");
-    ApiError::new(ErrorCode::CorruptLog, detail).with("partition", partition.get()).with("offset", offset.get())
+    let problem = ApiError::new(ErrorCode::CorruptLog, &detail).with("partition", partition.get()).with("offset", offset.get());
+    problem.logging(detail)
 }
 
 /// Writes the page that `fetched` gives. What it takes, and what batches are unpacked to meanwhile, counts in `admission`.

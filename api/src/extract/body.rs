@@ -26,6 +26,8 @@ const DECODE_BYTES: usize = 64 << 10;
 const YIELD_BYTES: usize = 1 << 20;
 /// A whole body must arrive with this many bytes a second, after a first grace of the idle timeout: a little now and then keeps nothing open.
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+/// Room for a body whose length is stated, and within the bound, is taken at once up to this; more is grown into as it comes.
+const ROOM_BYTES_MAX: u64 = 256 << 10;
 /// However large it is, a whole body arrives within this.
 const WHOLE_MAX: Duration = Duration::from_secs(600);
 
@@ -53,7 +55,7 @@ async fn read_whole(admission: &Admission, limits: &Limits, headers: &HeaderMap,
         }
         arriving.pending = first;
     }
-    let mut whole = BytesMut::new();
+    let mut whole = BytesMut::with_capacity(arriving.room());
     while let Some(read) = arriving.read(&mut whole).await? {
         check_size(whole.len(), limits)?;
         permit.grow(read).map_err(refuse)?;
@@ -86,6 +88,7 @@ struct Arriving {
     decoder: Option<Decoder>,
     /// Received and not yet taken.
     pending: Bytes,
+    stated: Option<u64>,
     idle: Duration,
     /// Whether the body as a whole must keep a pace.
     paced: bool,
@@ -105,12 +108,19 @@ impl Arriving {
             body,
             decoder,
             pending: Bytes::new(),
+            stated,
             idle: Duration::from_millis(limits.body_idle_timeout_ms),
             paced: false,
             begun: Instant::now(),
             received: 0,
             decoded_since_yield: 0,
         })
+    }
+
+    /// How much to take room for before the rest of the body comes.
+    fn room(&self) -> usize {
+        let plain = self.stated.filter(|_| self.decoder.is_none());
+        usize::try_from(plain.unwrap_or(0).min(ROOM_BYTES_MAX)).unwrap_or(0)
     }
 
     /// Appends some more of the decoded body to `to`; returns how much, or `None` at the end.

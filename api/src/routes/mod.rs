@@ -78,10 +78,7 @@ fn takes(range: &str, media_type: &str) -> bool {
 async fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> + Send + 'static) -> Result<T, ApiError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => {
-            tracing::error!("work on a thread of its own was cut off: {error}");
-            Err(ApiError::new(ErrorCode::Internal, ErrorCode::Internal.description()))
-        }
+        Err(error) => Err(ApiError::fault(ErrorCode::Internal, format_args!("work on a thread of its own was cut off: {error}"))),
     }
 }
 

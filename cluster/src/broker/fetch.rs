@@ -122,6 +122,7 @@ impl Broker {
     /// Waits until at least `min_bytes` can be read from `start`, it is trimmed, the deadline passes, or the node begins to stop.
     async fn wait_for_bytes(&self, partition: &Partition, start: Offset, min_bytes: usize, deadline: Instant) -> Result<(), Error> {
         let mut marks = partition.watch();
+        let mut waiting = None;
         loop {
             let high_watermark = marks.borrow_and_update().high_watermark;
             let available = if start < high_watermark { partition.reader().bytes_from(start) } else { 0 };
@@ -129,12 +130,30 @@ impl Broker {
             if available > 0 && available >= min_bytes as u64 || is_trimmed || Instant::now() >= deadline {
                 return Ok(());
             }
+            waiting.get_or_insert_with(Waiting::begin);
             tokio::select! {
                 moved = marks.changed() => moved.map_err(|_| self.gone(partition))?,
                 () = tokio::time::sleep_until(deadline) => return Ok(()),
                 () = self.inner.draining.cancelled() => return Ok(()),
             }
         }
+    }
+}
+
+/// Counts a fetch as waiting until it is dropped, answered or not.
+struct Waiting(metrics::Gauge);
+
+impl Waiting {
+    fn begin() -> Self {
+        let gauge = metrics::gauge!("tidegate_waiting_requests", "api" => "fetch");
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 

@@ -60,7 +60,8 @@ pub(crate) fn take_group<T>(
                 if full {
                     group.batches.extend(builder.take().map(BatchBuilder::finish));
                 }
-                builder.get_or_insert_with(|| BatchBuilder::with_capacity(set.bytes())).push(&set);
+                let room = || set.bytes() + bytes_of_records(waiting, batch_bytes_max.saturating_sub(set.bytes()));
+                builder.get_or_insert_with(|| BatchBuilder::with_capacity(room())).push(&set);
             }
             Payload::Batches(batches) => {
                 group.batches.extend(builder.take().map(BatchBuilder::finish));
@@ -74,6 +75,18 @@ pub(crate) fn take_group<T>(
     }
     group.batches.extend(builder.take().map(BatchBuilder::finish));
     (!group.placed.is_empty()).then_some(group)
+}
+
+/// How much of what waits will share a batch, up to `max`: a batch's room is taken once, not grown into.
+fn bytes_of_records<T>(waiting: &VecDeque<Waiting<T>>, max: usize) -> usize {
+    let mut total = 0;
+    for next in waiting {
+        match &next.payload {
+            Payload::Records(set) if total + set.bytes() <= max => total += set.bytes(),
+            _ => break,
+        }
+    }
+    total
 }
 
 fn record_count(payload: &Payload) -> u64 {

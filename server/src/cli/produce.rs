@@ -11,7 +11,6 @@
 //! | [`sender`] | the client's producer, told never to write twice, on a runtime that can be cut off |
 //! | [`work`] | records in, deliveries out, until something ends it |
 //! | [`quiet`] | when to say that the node does not answer |
-//! | [`signals`] | Ctrl-C and its relatives |
 //! | [`report`] | the account, and the exit code that goes with it |
 
 use std::io::IsTerminal;
@@ -32,14 +31,13 @@ mod arguments;
 mod quiet;
 mod report;
 mod sender;
-mod signals;
 mod work;
 
+use super::signals::Signals;
 pub(super) use arguments::Arguments;
 use arguments::Plan;
 use report::Report;
 use sender::Sender;
-use signals::Signals;
 use work::Work;
 
 /// Does it.

@@ -230,6 +230,11 @@ impl Faulty {
         self.state().steps
     }
 
+    /// Bytes of all files.
+    pub fn used(&self) -> u64 {
+        self.state().used()
+    }
+
     /// Syncs of files so far.
     pub fn syncs(&self) -> u64 {
         self.state().sync_count

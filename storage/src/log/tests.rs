@@ -48,8 +48,17 @@ fn config() -> TopicConfig {
     TopicConfig { durability: Durability::Replicated, segment_bytes: 600, index_interval_bytes: 100, ..TopicConfig::default() }
 }
 
+/// The same for a topic that syncs each write before the next, whose files are prepared.
+fn synced() -> TopicConfig {
+    TopicConfig { durability: Durability::Fsync, ..config() }
+}
+
 fn open(io: &Arc<dyn Io>) -> Result<(PartitionLog, RecoveryReport), Error> {
-    store(io)?.open_log(&tp(), TopicId::new(Uuid::nil()), &config())
+    open_as(io, &config())
+}
+
+fn open_as(io: &Arc<dyn Io>, config: &TopicConfig) -> Result<(PartitionLog, RecoveryReport), Error> {
+    store(io)?.open_log(&tp(), TopicId::new(Uuid::nil()), config)
 }
 
 fn values(bytes: Bytes) -> Vec<(u64, u64)> {
@@ -99,8 +108,9 @@ fn any_history() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Plays the history; gives the offsets below which everything was acknowledged, and the end of what was ever handed to the disk.
-fn play(io: &Arc<dyn Io>, history: &[Step]) -> (Offset, Offset) {
-    let Ok((mut log, _)) = open(io) else { return (Offset::ZERO, Offset::ZERO) };
+fn play(io: &Arc<dyn Io>, history: &[Step], config: &TopicConfig) -> (Offset, Offset) {
+    let Ok((mut log, _)) = open_as(io, config) else { return (Offset::ZERO, Offset::ZERO) };
+    let syncs_each = config.durability == Durability::Fsync;
     let mut tried = log.log_end();
     for step in history {
         let done = match *step {
@@ -108,7 +118,7 @@ fn play(io: &Arc<dyn Io>, history: &[Step]) -> (Offset, Offset) {
                 let base = log.log_end();
                 let group: Vec<_> = (0..batches).map(|i| batch(base.checked_add(i * records).unwrap(), records, padding)).collect();
                 tried = base.checked_add(batches * records).unwrap();
-                log.append(&group)
+                log.append(&group).and_then(|()| if syncs_each { log.sync() } else { Ok(()) })
             }
             Step::Sync => log.sync(),
         };
@@ -128,14 +138,14 @@ fn assert_prefix(log: &PartitionLog, acknowledged: Offset, tried: Offset) {
 }
 
 /// Plays a history on a disk that is cut at `cut`, then starts again from what `crash` leaves, twice, and goes on writing.
-fn crash_at(history: &[Step], cut: u64, crash: Crash) {
+fn crash_at(history: &[Step], cut: u64, crash: Crash, config: &TopicConfig) {
     let disk = Faulty::new();
     disk.set_plan(FaultPlan { cut_at: Some(cut), ..FaultPlan::default() });
     let io: Arc<dyn Io> = Arc::new(disk.clone());
-    let (acknowledged, tried) = play(&io, history);
+    let (acknowledged, tried) = play(&io, history, config);
     let disk = disk.after_crash(crash);
     let io: Arc<dyn Io> = Arc::new(disk.clone());
-    let (mut log, report) = open(&io).unwrap();
+    let (mut log, report) = open_as(&io, config).unwrap();
     assert_prefix(&log, acknowledged, tried);
     assert_eq!(report.log_end, log.log_end());
     let next = log.log_end();
@@ -143,7 +153,7 @@ fn crash_at(history: &[Step], cut: u64, crash: Crash) {
     log.sync().unwrap();
     drop(log);
     let io: Arc<dyn Io> = Arc::new(disk.after_crash(Crash::LoseAll));
-    let (log, report) = open(&io).unwrap();
+    let (log, report) = open_as(&io, config).unwrap();
     assert_eq!(
         (report.cut_bytes, log.log_end()),
         (0, next.checked_add(2).unwrap()),
@@ -172,14 +182,16 @@ fn scripted() -> Vec<Step> {
 /// A promise: wherever the plug is pulled, at every write and every sync, the next start finds a prefix that holds every acknowledged batch.
 #[test]
 fn a_crash_at_every_step_leaves_a_prefix_with_every_acknowledged_batch() {
-    let whole = Faulty::new();
-    let io: Arc<dyn Io> = Arc::new(whole.clone());
-    let (acknowledged, _) = play(&io, &scripted());
-    assert!(acknowledged > Offset::ZERO);
-    let crashes = [Crash::LoseAll, Crash::KeepAll, Crash::Kill].into_iter().chain((0..40).map(Crash::Random));
-    for crash in crashes {
-        for cut in 0..=whole.steps() {
-            crash_at(&scripted(), cut, crash);
+    for config in [config(), synced()] {
+        let whole = Faulty::new();
+        let io: Arc<dyn Io> = Arc::new(whole.clone());
+        let (acknowledged, _) = play(&io, &scripted(), &config);
+        assert!(acknowledged > Offset::ZERO);
+        let crashes = [Crash::LoseAll, Crash::KeepAll, Crash::Kill].into_iter().chain((0..40).map(Crash::Random));
+        for crash in crashes {
+            for cut in 0..=whole.steps() {
+                crash_at(&scripted(), cut, crash, &config);
+            }
         }
     }
 }
@@ -189,12 +201,12 @@ fn a_crash_at_every_step_leaves_a_prefix_with_every_acknowledged_batch() {
 fn what_a_start_has_shown_outlives_the_next_power_cut() {
     let whole = Faulty::new();
     let io: Arc<dyn Io> = Arc::new(whole.clone());
-    play(&io, &scripted());
+    play(&io, &scripted(), &config());
     for cut in 0..=whole.steps() {
         let disk = Faulty::new();
         disk.set_plan(FaultPlan { cut_at: Some(cut), ..FaultPlan::default() });
         let io: Arc<dyn Io> = Arc::new(disk.clone());
-        play(&io, &scripted());
+        play(&io, &scripted(), &config());
         let disk = disk.after_crash(Crash::Kill);
         let io: Arc<dyn Io> = Arc::new(disk.clone());
         let shown = open(&io).unwrap().0.log_end();
@@ -209,7 +221,8 @@ proptest! {
     /// A promise: the same for histories that nobody has thought of.
     #[test]
     fn a_crash_in_any_history_leaves_a_prefix(history in any_history(), cut in 0_u64..80, seed: u64) {
-        crash_at(&history, cut, Crash::Random(seed));
+        crash_at(&history, cut, Crash::Random(seed), &config());
+        crash_at(&history, cut, Crash::Random(seed), &synced());
     }
 
     /// A promise: any range reads as the same range of a plain list would, however the read is cut into steps.
@@ -400,6 +413,72 @@ fn a_failed_sync_poisons_the_log() {
     assert_eq!(log.synced_end(), base);
     assert!(matches!(log.sync(), Err(Error::Poisoned { .. })));
     assert!(matches!(log.append(&[batch(log.log_end(), 1, 1)]), Err(Error::Poisoned { .. })));
+}
+
+/// A promise: a file is prepared ahead of small writes that are synced one by one, by no more than it holds already and never beyond a segment;
+/// what is rolled, closed or opened again ends with its last batch.
+#[test]
+fn prepared_room_is_taken_back() {
+    for (begin, end, prepared, segment_bytes, to) in [
+        (0, 100, 0, 1 << 30, 100),
+        (100, 200, 0, 1 << 30, 300),
+        (200, 250, 300, 1 << 30, 250),
+        (200, 301, 300, 1 << 30, 501),
+        (1 << 20, (1 << 20) + 9, 0, 1 << 30, (1 << 20) + 9 + (256 << 10)),
+        (1 << 20, (1 << 20) + (128 << 10) + 1, 0, 1 << 30, (1 << 20) + (128 << 10) + 1),
+        (500, 550, 0, 600, 600),
+        (500, 700, 0, 600, 700),
+    ] {
+        assert_eq!(crate::segment::prepare_to(begin, end, prepared, segment_bytes), to, "{begin} to {end}");
+    }
+    let disk = Faulty::new();
+    let io: Arc<dyn Io> = Arc::new(disk.clone());
+    let (mut log, _) = open_as(&io, &synced()).unwrap();
+    let length = |base| disk.open(&segment_path(base)).unwrap().len().unwrap();
+    let mut ahead = 0;
+    while log.shared.segments.load().len() < 3 {
+        log.append(&[batch(log.log_end(), 1, 30)]).unwrap();
+        log.sync().unwrap();
+        let segments = log.shared.segments.load();
+        let (active, sealed) = segments.split_last().unwrap();
+        ahead += u64::from(length(active.base.get()) > active.bytes());
+        assert!(length(active.base.get()) <= 600);
+        assert!(sealed.iter().all(|segment| length(segment.base.get()) == segment.bytes()), "what is rolled is cut");
+    }
+    assert!(ahead > 2, "{ahead}");
+    let (base, bytes, end) = (log.shared.segments.load()[2].base.get(), log.reader().size_bytes(), log.log_end());
+    log.append(&[batch(end, 1, 30)]).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    let disk = disk.after_crash(Crash::Kill);
+    let io: Arc<dyn Io> = Arc::new(disk.clone());
+    let length = || disk.open(&segment_path(base)).unwrap().len().unwrap();
+    assert!(length() > 196, "two batches of 98 bytes, and room");
+    assert_eq!(crate::inspect::verify(io.as_ref(), &Path::new(ROOT).join("t-0")).unwrap().findings, []);
+    let (mut log, report) = open_as(&io, &synced()).unwrap();
+    assert_eq!((report.cut_bytes, log.log_end(), log.reader().size_bytes(), length()), (0, end.next(), bytes + 98, 196));
+    log.append(&[batch(log.log_end(), 1, 30)]).unwrap();
+    assert!(length() > 294);
+    log.close().unwrap();
+    assert_eq!(length(), 294);
+}
+
+/// A promise: where the disk has room for the batches, but not for more, they are written.
+#[test]
+fn a_nearly_full_disk_is_not_prepared() {
+    let disk = Faulty::new();
+    let (mut log, _) = open_fsync(&disk).unwrap();
+    log.append(&[batch(Offset::ZERO, 1, 3_000)]).unwrap();
+    log.sync().unwrap();
+    let next = batch(log.log_end(), 1, 1_000);
+    disk.set_plan(FaultPlan { capacity: Some(disk.used() + next.len() as u64 + 10), ..FaultPlan::default() });
+    log.append(&[next]).unwrap();
+    log.sync().unwrap();
+    assert!(log.append(&[batch(log.log_end(), 1, 1_000)]).is_err());
+    disk.set_plan(FaultPlan::default());
+    log.append(&[batch(log.log_end(), 1, 1_000)]).unwrap();
+    log.sync().unwrap();
+    assert_prefix(&log, log.log_end(), log.log_end());
 }
 
 /// A promise: a full disk refuses the append whole, and takes the next one when there is room again.

@@ -152,7 +152,7 @@ impl Consuming {
                 if offset >= end {
                     return;
                 }
-                if Instant::now() >= deadline || self.schedule.is_interrupted() {
+                if Instant::now() >= deadline || self.schedule.stopped_by().is_some() {
                     self.lock().unseen += end - offset;
                     return;
                 }

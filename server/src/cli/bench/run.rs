@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::super::Failure;
 use super::super::session::Session;
+use super::super::signals::{Signals, Stop};
 use super::arguments::{AcksName, Form, Load};
 use super::connection::{Connection, Node};
 use super::consume::{Consumed, Consuming, Way, read_back};
@@ -68,7 +69,7 @@ struct Shown {
     /// Told before the end: what is read is read anew.
     integrity: Option<Integrity>,
     ended_early: Option<Error>,
-    is_interrupted: bool,
+    stopped_by: Option<Stop>,
     used: Used,
 }
 
@@ -112,11 +113,12 @@ pub(crate) async fn run(load: &Load, what: &What, session: &Session) -> Result<(
     conclude(shown?, what, Settings::new(load, partitions), (server, topic, is_kept), session, load.result.as_deref())
 }
 
-/// Ctrl-C ends what has nothing to finish.
+/// A signal ends what has nothing to finish.
 async fn interruptible<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let mut signals = Signals::listen()?;
     tokio::select! {
         outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        stop = signals.next() => Err(stop.failure()),
     }
 }
 
@@ -144,7 +146,7 @@ fn conclude(
     session: &Session,
     path: Option<&std::path::Path>,
 ) -> Result<(), Failure> {
-    let interrupted = shown.is_interrupted.then(|| "it was interrupted".to_owned());
+    let interrupted = shown.stopped_by.map(|stop| format!("it was {}", stop.word()));
     let Some(integrity) = shown.integrity else { return Err(Failure::Local("nothing was compared".to_owned())) };
     let outcome = Outcome {
         bench: match what {
@@ -173,7 +175,7 @@ fn conclude(
         file::write(path, &outcome)?;
     }
     match outcome.integrity.verdict {
-        _ if shown.is_interrupted => Err(Failure::Interrupted),
+        _ if shown.stopped_by.is_some() => Err(shown.stopped_by.map_or(Failure::Interrupted, Stop::failure)),
         Verdict::Different => Err(Failure::Local(format!("integrity: {}", outcome.integrity.reasons.join("; ")))),
         Verdict::Equal | Verdict::NotChecked => match (shown.ended_early, outcome.unseen_records) {
             (Some(error), _) => Err(Failure::Client(error)),
@@ -255,7 +257,7 @@ impl Bench<'_> {
             acknowledged,
             integrity: Some(integrity),
             ended_early,
-            is_interrupted: schedule.is_interrupted(),
+            stopped_by: schedule.stopped_by(),
             used: meter.used(),
             ..Shown::default()
         })
@@ -272,9 +274,8 @@ impl Bench<'_> {
         let producing = self.producing(shape, source, AcksName::All, &schedule)?;
         let produced = producing.run(self.senders()).await?;
         match produced.ended_early {
-            _ if schedule.is_interrupted() => Err(Failure::Interrupted),
-            Some(error) => Err(Failure::Client(error)),
-            None => Ok(produced.digests),
+            Some(error) if schedule.stopped_by().is_none() => Err(Failure::Client(error)),
+            _ => schedule.stopped_by().map_or(Ok(produced.digests), |stop| Err(stop.failure())),
         }
     }
 
@@ -362,8 +363,8 @@ impl Bench<'_> {
         if self.load.form == Form::Ndjson {
             return not_checked("the answer to a stream of lines does not say where each record is");
         }
-        if shown.is_interrupted {
-            return not_checked("it was interrupted");
+        if let Some(stop) = shown.stopped_by {
+            return not_checked(&format!("it was {}", stop.word()));
         }
         if !acknowledged.is_complete() {
             return not_checked("there are too many gaps between the acknowledged records");
@@ -389,7 +390,7 @@ fn shown_of(produced: Produced, schedule: &Schedule) -> Shown {
         acknowledged: digests,
         ended_early,
         unsent_requests: unsent,
-        is_interrupted: schedule.is_interrupted(),
+        stopped_by: schedule.stopped_by(),
         ..Shown::default()
     }
 }

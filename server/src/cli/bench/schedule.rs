@@ -4,11 +4,14 @@
 //! *due*: if the server stands still for a second, all that should have been sent meanwhile has waited, and says so (coordinated omission). What was
 //! due and never sent, because every connection waited until the end, has waited too: [`Schedule::unsent`] gives those times.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, watch};
+
+use super::super::signals::Stop;
 
 /// Times that are known ahead of the requests. If they are used up the clock stands, and its times are in the past when they are taken.
 const AHEAD: usize = 1024;
@@ -25,7 +28,7 @@ pub(crate) struct Schedule {
     /// Those that may still be begun.
     left: AtomicU64,
     is_over: watch::Sender<bool>,
-    is_interrupted: AtomicBool,
+    stopped_by: OnceLock<Stop>,
     due: Option<Mutex<mpsc::Receiver<Instant>>>,
     interval: Option<Duration>,
     taken: AtomicU64,
@@ -77,7 +80,7 @@ impl Schedule {
             requests: requests.unwrap_or(u64::MAX),
             left: AtomicU64::new(requests.unwrap_or(u64::MAX)),
             is_over: watch::Sender::new(false),
-            is_interrupted: AtomicBool::new(false),
+            stopped_by: OnceLock::new(),
             due,
             interval,
             taken: AtomicU64::new(0),
@@ -113,8 +116,9 @@ impl Schedule {
     }
 
     /// No more requests, since nobody wants to wait for them.
-    pub(crate) fn interrupt(&self) {
-        self.is_interrupted.store(true, Ordering::Relaxed);
+    pub(crate) fn stop(&self, by: Stop) {
+        // The first one counts.
+        let _ = self.stopped_by.set(by);
         self.end();
     }
 
@@ -123,8 +127,9 @@ impl Schedule {
         self.interval.is_some()
     }
 
-    pub(crate) fn is_interrupted(&self) -> bool {
-        self.is_interrupted.load(Ordering::Relaxed)
+    /// The signal that has ended it, if one has.
+    pub(crate) fn stopped_by(&self) -> Option<Stop> {
+        self.stopped_by.get().copied()
     }
 
     pub(crate) fn is_over(&self) -> bool {

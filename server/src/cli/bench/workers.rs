@@ -6,17 +6,18 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::super::Failure;
+use super::super::signals::Signals;
 use super::schedule::Schedule;
 
-/// How long answers are still waited for after Ctrl-C.
+/// How long answers are still waited for after Ctrl-C, or whatever ends it.
 const AFTER_INTERRUPT: Duration = Duration::from_secs(1);
 
-/// Waits until all have ended. Ctrl-C ends the schedule; who then still waits for an answer is left behind soon.
+/// Waits until all have ended. A signal ends the schedule; who then still waits for an answer is left behind soon.
 ///
 /// # Errors
-/// If one of them broke off, which is our own mistake.
+/// If one of them broke off, which is our own mistake; the system's, if it has no room for listeners.
 pub(crate) async fn join(mut tasks: JoinSet<()>, schedule: &Schedule) -> Result<(), Failure> {
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut signals = Signals::listen()?;
     let mut patience = None;
     loop {
         let until = patience.unwrap_or_else(Instant::now);
@@ -25,8 +26,8 @@ pub(crate) async fn join(mut tasks: JoinSet<()>, schedule: &Schedule) -> Result<
                 Some(done) => done.map_err(|error| Failure::Local(format!("a worker broke off: {error}")))?,
                 None => return Ok(()),
             },
-            _ = &mut interrupt, if patience.is_none() => {
-                schedule.interrupt();
+            stop = signals.next(), if patience.is_none() => {
+                schedule.stop(stop);
                 patience = Some(Instant::now() + AFTER_INTERRUPT);
             }
             () = tokio::time::sleep_until(until), if patience.is_some() => {

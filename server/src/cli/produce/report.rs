@@ -6,12 +6,12 @@ use serde_json::Value;
 use tidegate_client::{Error, Problem, ProducerError};
 use tidegate_types::{ErrorCode, SideEffects};
 
-use super::signals::Stop;
 use crate::cli::Failure;
 use crate::cli::output::Format;
 use crate::cli::record::ledger::Ledger;
 use crate::cli::record::split::InputError;
 use crate::cli::session::Session;
+use crate::cli::signals::Stop;
 
 /// Why no more is sent.
 #[derive(Debug)]

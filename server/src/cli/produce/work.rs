@@ -14,7 +14,6 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::quiet::{Quiet, Word};
 use super::report::End;
 use super::sender::Sender;
-use super::signals::Signals;
 use super::{Input, Positions};
 use crate::cli::Failure;
 use crate::cli::record::feed::Chunk;
@@ -23,6 +22,7 @@ use crate::cli::record::ledger::{Ledger, Position};
 use crate::cli::record::progress::Progress;
 use crate::cli::record::split::InputError;
 use crate::cli::session::Session;
+use crate::cli::signals::Signals;
 use crate::cli::time::took;
 
 /// Records whose deliveries were not yet heard, about at most: one that waits holds up those behind it, which may be settled already.

@@ -33,7 +33,7 @@ pub(crate) async fn measure(duration: Duration) -> anyhow::Result<Vec<Other>> {
 }
 
 async fn long_polls(duration: Duration) -> anyhow::Result<Vec<Other>> {
-    const WAITING: usize = 10_000;
+    const WAITING: u32 = 10_000;
     let data = tempfile::tempdir()?;
     let node = Process::start(data.path())?;
     create_topic(node.address(), "idle", 1)?;
@@ -42,13 +42,15 @@ async fn long_polls(duration: Duration) -> anyhow::Result<Vec<Other>> {
     let what = format!("a waiting fetch is answered after the append's own answer by (p50, p99 of {})", late.latencies.len());
     let figure = format!("{:?}, {:?}", late.percentile(50.0), late.percentile(99.0));
     let wake_up = Other { what, figure, goal: "5 ms" };
-    let mut streams = Vec::with_capacity(WAITING);
+    let mut streams = Vec::with_capacity(WAITING as usize);
     for i in 0..WAITING {
         // Loopback has addresses enough that ports do not run out.
         let mut stream = TcpStream::connect(node.address()).await.with_context(|| format!("connection {i}; raise `ulimit -n`"))?;
         stream.write_all(&get("/v1/topics/idle/partitions/0/records?at=latest&max_wait_ms=55000")).await?;
         streams.push(stream);
     }
+    // Connections that are still being taken, and heads that are still being read, are no waiting.
+    tidegate_tests::http::await_metric(node.address(), "tidegate_waiting_requests{api=\"fetch\"}", WAITING)?;
     let (before, start) = (cpu_seconds(node.id())?, Instant::now());
     tokio::time::sleep(duration).await;
     let share = (cpu_seconds(node.id())? - before) / start.elapsed().as_secs_f64();

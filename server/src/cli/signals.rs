@@ -1,13 +1,13 @@
-//! The signals that end `produce`: Ctrl-C, and what a system that shuts down and a terminal that goes away send. All are answered the same way: what
-//! was taken is sent, and the account is given.
+//! The signals that end what must be brought to an end, `produce` and `bench`: Ctrl-C, and what a system that shuts down and a terminal that goes away
+//! send. All are answered the same way.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::Failure;
+use super::Failure;
 
 /// What somebody asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// Ctrl-C.
     Interrupt,
     Terminate,
@@ -16,7 +16,7 @@ pub(super) enum Stop {
 
 impl Stop {
     /// What the process ends with: as a shell says it of a process that the signal has ended.
-    pub(super) const fn failure(self) -> Failure {
+    pub(crate) const fn failure(self) -> Failure {
         match self {
             Self::Interrupt => Failure::Interrupted,
             Self::Terminate => Failure::Signalled(15),
@@ -25,7 +25,7 @@ impl Stop {
     }
 
     /// How the account begins.
-    pub(super) const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Interrupt => "interrupted",
             Self::Terminate => "ended by SIGTERM",
@@ -36,7 +36,7 @@ impl Stop {
 
 /// Listens to them.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     /// `None` if it is to be ignored, as `nohup` asks.
@@ -45,13 +45,13 @@ pub(super) struct Signals {
 
 impl Signals {
     /// From now on they end nothing by themselves.
-    pub(super) fn listen() -> std::io::Result<Self> {
+    pub(crate) fn listen() -> std::io::Result<Self> {
         let hang_up = if is_ignored(1) { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hang_up })
     }
 
     /// The next one. May be dropped and asked for again.
-    pub(super) async fn next(&mut self) -> Stop {
+    pub(crate) async fn next(&mut self) -> Stop {
         let hang_up = async {
             match &mut self.hang_up {
                 Some(hang_up) => hang_up.recv().await,
