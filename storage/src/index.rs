@@ -12,6 +12,11 @@ pub struct IndexEntry {
     pub position: u32,
 }
 
+impl IndexEntry {
+    /// Bytes of an entry in a file.
+    pub const BYTES: usize = 8;
+}
+
 /// The index of one segment. Written by one, read by many, without a lock.
 #[derive(Debug, Default)]
 pub struct OffsetIndex {
@@ -22,6 +27,27 @@ impl OffsetIndex {
     /// Adds an entry behind all others.
     pub(crate) fn push(&self, entry: IndexEntry) {
         self.entries.push(entry);
+    }
+
+    /// The last entry.
+    pub(crate) fn last(&self) -> Option<IndexEntry> {
+        self.len().checked_sub(1).and_then(|last| self.entries.get(last)).copied()
+    }
+
+    /// What [`OffsetIndex::to_bytes`] gave; `None` if it is not that: offsets and positions rise.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (entries, rest) = bytes.as_chunks::<{ IndexEntry::BYTES }>();
+        let index = Self::default();
+        let mut last: Option<IndexEntry> = None;
+        for [a, b, c, d, e, f, g, h] in entries {
+            let entry = IndexEntry { relative: u32::from_be_bytes([*a, *b, *c, *d]), position: u32::from_be_bytes([*e, *f, *g, *h]) };
+            if last.is_some_and(|last| last.relative >= entry.relative || last.position >= entry.position) {
+                return None;
+            }
+            last = Some(entry);
+            index.push(entry);
+        }
+        rest.is_empty().then_some(index)
     }
 
     /// How many entries.
@@ -36,6 +62,11 @@ impl OffsetIndex {
 
     /// The position from which a scan finds `relative`: that of the last entry at or before it, or 0.
     pub fn lookup(&self, relative: u64) -> u64 {
+        self.floor(relative).map_or(0, |entry| u64::from(entry.position))
+    }
+
+    /// The last entry at or before `relative`.
+    pub(crate) fn floor(&self, relative: u64) -> Option<IndexEntry> {
         let (mut low, mut high) = (0, self.entries.count());
         while low < high {
             let middle = low.midpoint(high);
@@ -45,7 +76,7 @@ impl OffsetIndex {
                 _ => high = middle,
             }
         }
-        low.checked_sub(1).and_then(|last| self.entries.get(last)).map_or(0, |entry| u64::from(entry.position))
+        low.checked_sub(1).and_then(|last| self.entries.get(last)).copied()
     }
 
     /// The file's bytes, as Kafka writes them.
@@ -69,6 +100,11 @@ impl IndexRule {
 
     pub(crate) fn set_interval(&mut self, interval_bytes: u64) {
         self.interval_bytes = interval_bytes;
+    }
+
+    /// So many bytes of batches have come since the last entry.
+    pub(crate) fn resume(&mut self, since_last_bytes: u64) {
+        self.since_last_bytes = since_last_bytes;
     }
 
     /// Sees the next batch; gives the entry that belongs to it, if any. The first batch of a segment never has one.

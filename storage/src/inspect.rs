@@ -78,7 +78,7 @@ pub fn dump(io: &dyn Io, path: &Path, show: &mut dyn FnMut(u64, &StoredBatch) ->
         end = position + batch.bytes().len() as u64;
         Ok(())
     };
-    let damage = scan(file.as_ref(), &mut counted).map_err(Error::io("read", path))?;
+    let damage = scan(file.as_ref(), 0, &mut counted).map_err(Error::io("read", path))?;
     Ok(damage.map(|reason| Finding { path: path.to_owned(), position: end, reason }))
 }
 

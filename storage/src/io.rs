@@ -22,6 +22,8 @@ pub trait Io: Send + Sync + Debug {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes a file that must not exist, for reading and writing.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// A file's length; [`io::ErrorKind::NotFound`] without it.
+    fn length(&self, path: &Path) -> io::Result<u64>;
     /// Opens a file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Renames within a file system, replacing what is there.
@@ -158,6 +160,10 @@ impl Io for RealIo {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         Ok(Arc::new(RealFile(file)))
+    }
+
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {

@@ -21,8 +21,12 @@
 //! | [`log`] | one partition's log: append, sync, roll, trim; one writer |
 //! | [`reader`] | reading beside the writer, without a lock |
 //! | [`segment`] | one file of batches: active, then sealed |
+//! | `shelf` | the sealed segments that are open |
+//! | `vouched` | what a start may believe without reading |
 //! | [`index`] | sparse index from offset to position |
+//! | [`time_index`] | sparse index from timestamp to offset |
 //! | [`recovery`] | opening a log: scan, cut a torn tail, refuse damage |
+//! | `epochs` | which leader wrote what |
 //! | [`checkpoint`] | small text files, written atomically |
 //! | [`sync`] | the threads that write and sync, away from the runtime |
 //! | [`inspect`] | dump and verify, for people |
@@ -30,6 +34,7 @@
 //! | [`io`] | the seam to the file system, where tests make disks lie |
 
 pub mod checkpoint;
+mod epochs;
 pub mod error;
 pub mod index;
 pub mod inspect;
@@ -39,8 +44,11 @@ pub mod log;
 pub mod reader;
 pub mod recovery;
 pub mod segment;
+mod shelf;
 pub mod store;
 pub mod sync;
+pub mod time_index;
+mod vouched;
 
 pub use error::Error;
 pub use log::{LogConfig, PartitionLog, Trimmed};

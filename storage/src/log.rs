@@ -5,16 +5,19 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tidegate_types::topic_config::Durability;
-use tidegate_types::{ErrorCode, Offset, SequencedBatch, TopicConfig};
+use tidegate_types::{ErrorCode, LeaderEpoch, Offset, SequencedBatch, TopicConfig};
 
 use crate::Error;
+use crate::epochs::Epochs;
 use crate::io::Io;
 use crate::reader::LogReader;
-use crate::segment::{ActiveSegment, Segment, write_index};
+use crate::segment::{ActiveSegment, Segment};
+use crate::shelf::Shelf;
+use crate::vouched::{self, Vouched};
 
 mod trim;
 
@@ -26,18 +29,27 @@ pub(crate) use trim::{StartNote, remove_leftovers, without_given_up};
 pub struct LogConfig {
     /// A new segment is begun before an append would pass it.
     pub segment_bytes: u64,
+    /// A new segment is begun before a record that is so much later, in ms, than the segment's first.
+    pub segment_ms: u64,
+    /// A new segment is begun when one of its indexes has so many bytes.
+    pub index_bytes: u64,
     /// Bytes between two index entries.
     pub index_interval_bytes: u64,
     /// Whether each append is synced before the next.
     pub syncs_each_append: bool,
+    /// Whether old records of a key may be taken out.
+    pub compacts: bool,
 }
 
 impl From<&TopicConfig> for LogConfig {
     fn from(config: &TopicConfig) -> Self {
         Self {
             segment_bytes: config.segment_bytes,
+            segment_ms: config.segment_ms,
+            index_bytes: config.segment_index_bytes,
             index_interval_bytes: config.index_interval_bytes,
             syncs_each_append: config.durability == Durability::Fsync,
+            compacts: config.cleanup_policy.compact,
         }
     }
 }
@@ -49,9 +61,15 @@ pub(crate) struct Shared {
     /// May lie inside the first segment. Raised before the segments below it are taken out of the list, so that whoever sees the shorter
     /// list sees the start that made it so.
     log_start: AtomicU64,
+    /// Whether offsets may be missing, as compaction leaves them. Once they may, they may for ever.
+    may_have_gaps: AtomicBool,
 }
 
 impl Shared {
+    pub(crate) fn may_have_gaps(&self) -> bool {
+        self.may_have_gaps.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn log_start(&self) -> Offset {
         Offset::new(self.log_start.load(Ordering::Acquire)).unwrap_or(Offset::MAX)
     }
@@ -61,6 +79,10 @@ impl Shared {
 pub(crate) struct Recovered {
     pub(crate) sealed: Vec<Arc<Segment>>,
     pub(crate) active: ActiveSegment,
+    /// What is vouched for on the disk, and of the active segment up to how many bytes.
+    pub(crate) vouched: Vec<Vouched>,
+    pub(crate) vouched_bytes: u64,
+    pub(crate) epochs: Epochs,
     pub(crate) log_start: Offset,
     pub(crate) log_end: Offset,
 }
@@ -76,15 +98,46 @@ pub struct PartitionLog {
     log_end: Offset,
     synced_end: Offset,
     start_note: StartNote,
+    shelf: Arc<Shelf>,
+    /// Sealed segments that are vouched for.
+    vouched: Vec<Vouched>,
+    /// Bytes of the active segment that are, or that it was tried for.
+    vouched_bytes: u64,
+    epochs: Epochs,
     poisoned: Option<String>,
 }
 
+/// Bytes after which what is synced of the active segment is vouched for: the most that a start after a kill reads of a log, and a little.
+const VOUCH_BYTES: u64 = 64 << 20;
+
 impl PartitionLog {
-    pub(crate) fn new(io: Arc<dyn Io>, directory: PathBuf, config: LogConfig, recovered: Recovered, start_note: StartNote) -> Self {
-        let Recovered { sealed: mut segments, active, log_start, log_end } = recovered;
+    pub(crate) fn new(
+        io: Arc<dyn Io>,
+        directory: PathBuf,
+        config: LogConfig,
+        recovered: Recovered,
+        start_note: StartNote,
+        shelf: Arc<Shelf>,
+    ) -> Self {
+        let Recovered { sealed: mut segments, active, vouched, vouched_bytes, epochs, log_start, log_end } = recovered;
         segments.push(Arc::clone(active.shared()));
-        let shared = Arc::new(Shared { segments: ArcSwap::from_pointee(segments), log_start: AtomicU64::new(log_start.get()) });
-        Self { io, directory, config, active: Some(active), shared, log_end, synced_end: log_end, start_note, poisoned: None }
+        let (segments, log_start) = (ArcSwap::from_pointee(segments), AtomicU64::new(log_start.get()));
+        let shared = Arc::new(Shared { segments, log_start, may_have_gaps: AtomicBool::new(config.compacts) });
+        Self {
+            io,
+            directory,
+            config,
+            active: Some(active),
+            shared,
+            log_end,
+            synced_end: log_end,
+            start_note,
+            shelf,
+            vouched,
+            vouched_bytes,
+            epochs,
+            poisoned: None,
+        }
     }
 
     /// The directory that holds it.
@@ -115,9 +168,25 @@ impl PartitionLog {
     /// Takes new configs; they hold from the next append on.
     pub fn set_config(&mut self, config: LogConfig) {
         self.config = config;
+        if config.compacts {
+            self.shared.may_have_gaps.store(true, Ordering::Relaxed);
+        }
         if let Some(active) = &mut self.active {
             active.set_index_interval(config.index_interval_bytes);
         }
+    }
+
+    /// Notes durably that the leader of `epoch` begins at the log's end, unless that is known. To be called before it writes anything.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; nothing is noted then.
+    pub fn begin_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), Error> {
+        let mut epochs = self.epochs.clone();
+        if epochs.begin(epoch, self.log_end) {
+            epochs.write(self.io.as_ref(), &self.directory)?;
+            self.epochs = epochs;
+        }
+        Ok(())
     }
 
     /// Writes batches at the end, all or none: they follow one another and [`PartitionLog::log_end`] without a gap.
@@ -129,7 +198,8 @@ impl PartitionLog {
         self.check_poison()?;
         let end = end_of(batches, self.log_end);
         let bytes: u64 = batches.iter().map(|batch| batch.len() as u64).sum();
-        self.roll_if_needed(bytes, end)?;
+        let latest = batches.iter().map(|batch| batch.header.max_timestamp).max().unwrap_or(i64::MIN);
+        self.roll_if_needed(bytes, end, latest)?;
         let active = self.active.as_mut().ok_or_else(gone)?;
         if let Err(source) = active.write(batches, self.config.syncs_each_append.then_some(self.config.segment_bytes)) {
             let full = source.kind() == std::io::ErrorKind::StorageFull;
@@ -150,18 +220,40 @@ impl PartitionLog {
         if self.synced_end == self.log_end {
             return Ok(());
         }
-        self.sync_active()
+        self.sync_active()?;
+        if self.active.as_ref().is_some_and(|active| active.bytes() >= self.vouched_bytes + VOUCH_BYTES) {
+            self.vouch_for_active();
+        }
+        Ok(())
     }
 
     fn sync_active(&mut self) -> Result<(), Error> {
-        let segment = Arc::clone(self.active.as_ref().ok_or_else(gone)?.shared());
-        match segment.file.sync_data() {
-            Ok(()) => {
-                self.synced_end = self.log_end;
-                Ok(())
-            }
-            Err(source) => Err(self.poison(Error::Io { action: "sync", path: segment.path.clone(), source })),
+        let active = self.active.as_ref().ok_or_else(gone)?;
+        if let Err(source) = active.file().sync_data() {
+            let path = active.shared().path.clone();
+            return Err(self.poison(Error::Io { action: "sync", path, source }));
         }
+        self.synced_end = self.log_end;
+        Ok(())
+    }
+
+    /// Notes how far the active segment is synced, which is all of it. The next start reads less for it; if it fails, it reads more.
+    fn vouch_for_active(&mut self) {
+        let Some(active) = &self.active else { return };
+        // Not again at once, also if it fails.
+        self.vouched_bytes = active.bytes();
+        let vouched = active.vouch(self.io.as_ref(), self.log_end);
+        if let Err(error) = vouched.and_then(|vouched| self.write_vouched(Some(vouched))) {
+            tracing::warn!(%error, "how far the log is synced was not noted; the next start reads more than it need");
+        }
+    }
+
+    /// Replaces what is vouched for: the sealed segments that are still there, and `active`.
+    fn write_vouched(&mut self, active: Option<Vouched>) -> Result<(), Error> {
+        let first = self.shared.segments.load().first().map_or(Offset::ZERO, |first| first.base);
+        self.vouched.retain(|sealed| sealed.base >= first);
+        let all: Vec<_> = self.vouched.iter().copied().chain(active).collect();
+        vouched::write(self.io.as_ref(), &self.directory, &all)
     }
 
     /// Syncs the active segment, cut to its batches: files that are not written any more end with their last batch.
@@ -184,19 +276,22 @@ impl PartitionLog {
     /// As [`PartitionLog::sync`].
     pub fn close(mut self) -> Result<Offset, Error> {
         self.seal()?;
-        if let Some(active) = &self.active {
-            write_index(self.io.as_ref(), active.shared())?;
+        let unchanged = self.active.as_ref().is_some_and(|active| active.bytes() == self.vouched_bytes);
+        if let Some(active) = self.active.as_ref().filter(|_| !unchanged) {
+            let vouched = active.vouch(self.io.as_ref(), self.log_end)?;
+            self.write_vouched(Some(vouched))?;
         }
         Ok(self.synced_end)
     }
 
-    fn roll_if_needed(&mut self, incoming_bytes: u64, end: Offset) -> Result<(), Error> {
+    fn roll_if_needed(&mut self, incoming_bytes: u64, end: Offset, latest: i64) -> Result<(), Error> {
         let Some(active) = &self.active else { return Err(gone()) };
         let (size, base) = (active.bytes(), active.shared().base);
         let too_large = size + incoming_bytes > self.config.segment_bytes;
         // Positions and relative offsets in Kafka's indexes have 31 bits.
         let too_far = end.since(base) > u64::from(i32::MAX.unsigned_abs());
-        if size > 0 && (too_large || too_far) {
+        let too_old = active.age_at(latest) > self.config.segment_ms;
+        if size > 0 && (too_large || too_far || too_old || active.has_full_index(self.config.index_bytes)) {
             self.roll()?;
         }
         Ok(())
@@ -208,19 +303,30 @@ impl PartitionLog {
     fn roll(&mut self) -> Result<(), Error> {
         self.seal()?;
         let Some(active) = &self.active else { return Err(gone()) };
-        if let Err(error) = write_index(self.io.as_ref(), active.shared()) {
-            // It is rebuilt from the log whenever it is missing.
-            tracing::warn!(%error, "the index of a segment was not written");
-        }
+        let vouched = match active.vouch(self.io.as_ref(), self.log_end) {
+            Ok(vouched) => Some(vouched),
+            Err(error) => {
+                // They are rebuilt from the log whenever they are missing.
+                tracing::warn!(%error, "the indexes of a segment were not written");
+                None
+            }
+        };
+        let sealed = active.seal(&self.io, self.log_end, vouched.as_ref(), &self.shelf);
         let next = match ActiveSegment::create(self.io.as_ref(), &self.directory, self.log_end, self.config.index_interval_bytes) {
             Ok(next) => next,
             Err(error) if error.code() == ErrorCode::StorageFull => return Err(error),
             Err(error) => return Err(self.poison(error)),
         };
         let mut segments = Vec::clone(&self.shared.segments.load());
-        segments.push(Arc::clone(next.shared()));
+        segments.pop();
+        segments.extend([sealed, Arc::clone(next.shared())]);
         self.shared.segments.store(Arc::new(segments));
         self.active = Some(next);
+        self.vouched.extend(vouched);
+        self.vouched_bytes = 0;
+        if let Err(error) = self.write_vouched(None) {
+            tracing::warn!(%error, "that a segment is whole was not noted; the next start reads it");
+        }
         Ok(())
     }
 

@@ -7,8 +7,10 @@ use tidegate_types::batch::StoredBatches;
 use tidegate_types::{BatchError, BatchHeader, Offset, StoredBatch, Timestamp, limits};
 
 use crate::Error;
+use crate::io::File;
 use crate::log::Shared;
 use crate::segment::Segment;
+use crate::time_index::TimeEntry;
 
 /// Whether a read may wait for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +66,8 @@ impl LogReader {
         let segments = self.shared.segments.load();
         let first = holding(&segments, start);
         segments.iter().skip(first).enumerate().fold(0, |sum, (i, segment)| {
-            let skipped = if i == 0 { segment.index.lookup(start.since(segment.base)) } else { 0 };
+            let opened = if i == 0 { segment.at_hand() } else { None };
+            let skipped = opened.map_or(0, |opened| opened.index.lookup(start.since(segment.base)));
             sum + segment.bytes().saturating_sub(skipped)
         })
     }
@@ -85,27 +88,28 @@ impl LogReader {
             if segment.base >= upper {
                 break;
             }
-            match read_segment(segment, start, upper, max_bytes, mode)? {
-                ReadOutcome::Batches { bytes, .. } if bytes.is_empty() => {}
-                found => return Ok(found),
+            match read_segment(segment, start, upper, max_bytes, mode, self.shared.may_have_gaps()) {
+                // Its file went while it was looked for.
+                Err(error) if is_missing(&error) && start < self.log_start() => return Ok(ReadOutcome::Trimmed),
+                Err(error) => return Err(error),
+                Ok(ReadOutcome::Batches { bytes, .. }) if bytes.is_empty() => {}
+                Ok(found) => return Ok(found),
             }
         }
         Ok(ReadOutcome::Batches { bytes: Bytes::new(), next_offset: start })
     }
 
-    /// The first record below `upper` whose timestamp is at least `timestamp`. Waits for the disk.
+    /// The first record below `upper` whose timestamp is at least `timestamp`, whatever the order of timestamps. Waits for the disk.
     ///
     /// # Errors
     /// As [`LogReader::read`].
     pub fn find_timestamp(&self, timestamp: Timestamp, upper: Offset) -> Result<Option<(Offset, Timestamp)>, Error> {
         let (segments, log_start) = (self.shared.segments.load_full(), self.log_start());
         for segment in segments.iter().filter(|segment| segment.max_timestamp() >= timestamp.millis() && segment.base < upper) {
-            let mut next = segment.base.max(log_start);
-            while let Some((bytes, after)) = read_more(segment, next, upper)? {
-                if let Some(found) = first_at_or_after(segment, bytes, timestamp, log_start)? {
-                    return Ok(Some(found));
-                }
-                next = after;
+            if let Some(found) =
+                self.unless_trimmed(segment, first_in(segment, timestamp, log_start, upper, self.shared.may_have_gaps()))?.flatten()
+            {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -117,22 +121,73 @@ impl LogReader {
     /// As [`LogReader::read`].
     pub fn find_max_timestamp(&self, upper: Offset) -> Result<Option<(Offset, Timestamp)>, Error> {
         let (segments, log_start) = (self.shared.segments.load_full(), self.log_start());
-        // The active segment's maximum may come from a batch that is not readable yet; then an earlier one decides.
         let mut best: Option<i64> = None;
-        for segment in segments.iter().filter(|segment| segment.base < upper) {
-            let mut next = segment.base.max(log_start);
-            while let Some((bytes, after)) = read_more(segment, next, upper)? {
-                for batch in StoredBatches::new(bytes).filter_map(Result::ok) {
-                    best = best.max(max_timestamp(segment, &batch, log_start)?);
-                }
-                next = after;
-            }
+        for (i, segment) in segments.iter().enumerate().take_while(|(_, segment)| segment.base < upper) {
+            let is_whole = segment.base >= log_start && segments.get(i + 1).is_some_and(|next| next.base <= upper);
+            let largest = if is_whole {
+                Some(segment.max_timestamp())
+            } else {
+                self.unless_trimmed(segment, largest_in(segment, log_start, upper, self.shared.may_have_gaps()))?.flatten()
+            };
+            best = best.max(largest);
         }
         match best {
             Some(millis) => self.find_timestamp(Timestamp::from_millis(millis), upper),
             None => Ok(None),
         }
     }
+
+    /// What was found in a segment; `None` if it was trimmed meanwhile and its file has gone.
+    fn unless_trimmed<T>(&self, segment: &Segment, found: Result<T, Error>) -> Result<Option<T>, Error> {
+        match found {
+            Err(error) if is_missing(&error) && segment.base < self.log_start() => Ok(None),
+            found => found.map(Some),
+        }
+    }
+}
+
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// The first record of a segment in `[log_start, upper)` at or after a time.
+fn first_in(
+    segment: &Segment,
+    timestamp: Timestamp,
+    log_start: Offset,
+    upper: Offset,
+    may_have_gaps: bool,
+) -> Result<Option<(Offset, Timestamp)>, Error> {
+    let indexed = segment.open()?.times.lookup(timestamp.millis()).map_or(segment.base, |entry| offset_of(segment, entry));
+    let mut next = indexed.max(log_start);
+    while let Some((bytes, after)) = read_more(segment, next, upper, may_have_gaps)? {
+        if let Some(found) = first_at_or_after(segment, bytes, timestamp, log_start)? {
+            return Ok(Some(found));
+        }
+        next = after;
+    }
+    Ok(None)
+}
+
+/// The largest timestamp of a segment's records in `[log_start, upper)`: its own maximum may come from one that is not readable yet, or not any more.
+fn largest_in(segment: &Segment, log_start: Offset, upper: Offset, may_have_gaps: bool) -> Result<Option<i64>, Error> {
+    let (mut next, mut best) = (segment.base.max(log_start), None);
+    let entry = segment.open()?.times.last_before(upper.since(segment.base));
+    if let Some(entry) = entry.filter(|_| segment.base >= log_start) {
+        best = Some(entry.timestamp);
+        next = offset_of(segment, entry);
+    }
+    while let Some((bytes, after)) = read_more(segment, next, upper, may_have_gaps)? {
+        for batch in StoredBatches::new(bytes).filter_map(Result::ok) {
+            best = best.max(max_timestamp(segment, &batch, log_start)?);
+        }
+        next = after;
+    }
+    Ok(best)
+}
+
+fn offset_of(segment: &Segment, entry: TimeEntry) -> Offset {
+    segment.base.checked_add(u64::from(entry.relative)).unwrap_or(Offset::MAX)
 }
 
 /// The largest timestamp of a batch's records from `log_start` on. Only a batch that a trim has cut through has to be looked into.
@@ -156,9 +211,9 @@ fn holding(segments: &[Arc<Segment>], start: Offset) -> usize {
     segments.partition_point(|segment| segment.base <= start).saturating_sub(1)
 }
 
-fn read_more(segment: &Segment, start: Offset, upper: Offset) -> Result<Option<(Bytes, Offset)>, Error> {
+fn read_more(segment: &Segment, start: Offset, upper: Offset, may_have_gaps: bool) -> Result<Option<(Bytes, Offset)>, Error> {
     const CHUNK_BYTES: usize = 1 << 20;
-    match read_segment(segment, start, upper, CHUNK_BYTES, ReadMode::Blocking)? {
+    match read_segment(segment, start, upper, CHUNK_BYTES, ReadMode::Blocking, may_have_gaps)? {
         ReadOutcome::Batches { bytes, next_offset } if !bytes.is_empty() => Ok(Some((bytes, next_offset))),
         _ => Ok(None),
     }
@@ -191,11 +246,11 @@ fn corrupt(segment: &Segment, position: u64, reason: String) -> Error {
 }
 
 /// Fills as much of `buf` as the file has; `None` if it would have to wait and must not.
-fn fill(segment: &Segment, buf: &mut [u8], position: u64, mode: ReadMode) -> Result<Option<()>, Error> {
+fn fill(segment: &Segment, file: &dyn File, buf: &mut [u8], position: u64, mode: ReadMode) -> Result<Option<()>, Error> {
     let io = Error::io("read", &segment.path);
     let result = match mode {
-        ReadMode::Blocking => crate::io::read_exact_at(segment.file.as_ref(), buf, position).map(Some),
-        ReadMode::Cached => match segment.file.try_read_at(buf, position) {
+        ReadMode::Blocking => crate::io::read_exact_at(file, buf, position).map(Some),
+        ReadMode::Cached => match file.try_read_at(buf, position) {
             // Short: a page in the middle is not cached. Everything asked for lies within the written part of the file.
             Ok(Some(n)) if n == buf.len() => Ok(Some(())),
             Ok(_) => Ok(None),
@@ -208,26 +263,74 @@ fn fill(segment: &Segment, buf: &mut [u8], position: u64, mode: ReadMode) -> Res
 /// A stretch of a segment in memory.
 struct Window {
     position: u64,
+    /// What is known of the batch that it begins with.
+    expected: Expected,
     bytes: Vec<u8>,
 }
 
-fn read_segment(segment: &Segment, start: Offset, upper: Offset, max_bytes: usize, mode: ReadMode) -> Result<ReadOutcome, Error> {
+/// What an index, a segment's name, or the batch before says of a batch. No CRC covers offsets, so they are held to it: a turned bit must not have
+/// readers pass over records.
+#[derive(Debug, Clone, Copy)]
+enum Expected {
+    /// It begins with this offset; where offsets may be missing, not before it.
+    First(Offset),
+    /// It ends with this offset.
+    Last(Offset),
+}
+
+impl Expected {
+    fn check(self, segment: &Segment, header: &BatchHeader, may_have_gaps: bool) -> Result<(), String> {
+        let (first, last) = (header.first_offset(), header.last_offset());
+        let holds = match self {
+            Self::First(offset) if may_have_gaps => first >= offset,
+            Self::First(offset) => first == offset,
+            Self::Last(offset) => last == offset,
+        };
+        if holds && segment.end().is_none_or(|end| last < end) {
+            return Ok(());
+        }
+        Err(format!("the batch says that it holds offsets {first} to {last}, which cannot be: {self:?}"))
+    }
+}
+
+fn read_segment(
+    segment: &Segment,
+    start: Offset,
+    upper: Offset,
+    max_bytes: usize,
+    mode: ReadMode,
+    may_have_gaps: bool,
+) -> Result<ReadOutcome, Error> {
+    let opened = match mode {
+        ReadMode::Cached => segment.at_hand(),
+        ReadMode::Blocking => Some(segment.open()?),
+    };
+    let Some(opened) = opened else { return Ok(ReadOutcome::WouldBlock) };
     let end = segment.bytes();
-    let mut position = segment.index.lookup(start.since(segment.base));
+    let (mut position, mut expected) = match opened.index.floor(start.since(segment.base)) {
+        Some(entry) => {
+            let last = segment.base.checked_add(u64::from(entry.relative)).unwrap_or(Offset::MAX);
+            (u64::from(entry.position), Expected::Last(last))
+        }
+        None => (0, Expected::First(segment.base)),
+    };
     let mut want = SCAN_BYTES + max_bytes as u64;
     loop {
-        let length = usize::try_from(want.min(end - position)).unwrap_or(usize::MAX);
-        let mut window = Window { position, bytes: vec![0; length] };
-        if fill(segment, &mut window.bytes, position, mode)?.is_none() {
+        let length = usize::try_from(want.min(end.saturating_sub(position))).unwrap_or(usize::MAX);
+        let mut window = Window { position, expected, bytes: vec![0; length] };
+        if fill(segment, opened.file.as_ref(), &mut window.bytes, position, mode)?.is_none() {
             return Ok(ReadOutcome::WouldBlock);
         }
-        match select(segment, window, start, upper, max_bytes)? {
+        match select(segment, window, start, upper, max_bytes, may_have_gaps)? {
             Selected::Batches(bytes, next_offset) => return Ok(ReadOutcome::Batches { bytes, next_offset }),
-            Selected::ReadOn { from, bytes } if from + bytes as u64 <= end => {
-                position = from;
+            Selected::ReadOn { from, bytes, expected: next } if from + bytes as u64 <= end => {
+                (position, expected) = (from, next);
                 want = (bytes as u64).max(SCAN_BYTES + max_bytes as u64);
             }
-            Selected::ReadOn { from, .. } if from == end => {
+            Selected::ReadOn { from, expected: Expected::First(next), .. } if from == end => {
+                if segment.end().is_some_and(|end| end != next && !may_have_gaps) {
+                    return Err(corrupt(segment, from, format!("the segment ends at offset {next}, which is too early")));
+                }
                 return Ok(ReadOutcome::Batches { bytes: Bytes::new(), next_offset: start });
             }
             Selected::ReadOn { from, .. } => return Err(corrupt(segment, from, "the last batch is cut short".to_owned())),
@@ -241,25 +344,35 @@ enum Selected {
     ReadOn {
         from: u64,
         bytes: usize,
+        expected: Expected,
     },
 }
 
 /// Walks the headers of a window and cuts out the batches that are wanted.
-fn select(segment: &Segment, window: Window, start: Offset, upper: Offset, max_bytes: usize) -> Result<Selected, Error> {
-    let mut at = 0;
+fn select(
+    segment: &Segment,
+    window: Window,
+    start: Offset,
+    upper: Offset,
+    max_bytes: usize,
+    may_have_gaps: bool,
+) -> Result<Selected, Error> {
+    let (mut at, mut expected) = (0, window.expected);
     let mut chosen: Option<(usize, Offset)> = None;
     while at < window.bytes.len() {
         let here = &window.bytes[at..];
         let from = window.position + at as u64;
         let header = match BatchHeader::parse(here) {
             Ok(header) => header,
-            Err(BatchError::Truncated { needed, .. }) if chosen.is_none() => return Ok(Selected::ReadOn { from, bytes: needed }),
+            Err(BatchError::Truncated { needed, .. }) if chosen.is_none() => return Ok(Selected::ReadOn { from, bytes: needed, expected }),
             Err(BatchError::Truncated { .. }) => break,
             Err(error) => return Err(corrupt(segment, from, error.to_string())),
         };
+        expected.check(segment, &header, may_have_gaps).map_err(|reason| corrupt(segment, from, reason))?;
         let total = header.total_bytes();
+        let after = Expected::First(header.last_offset().next());
         if header.last_offset() < start {
-            at += total;
+            (at, expected) = (at + total, after);
             continue;
         }
         if header.first_offset() >= upper {
@@ -268,7 +381,7 @@ fn select(segment: &Segment, window: Window, start: Offset, upper: Offset, max_b
         let begin = chosen.map_or(at, |(begin, _)| begin);
         if here.len() < total {
             if chosen.is_none() {
-                return Ok(Selected::ReadOn { from, bytes: total });
+                return Ok(Selected::ReadOn { from, bytes: total, expected });
             }
             break;
         }
@@ -276,14 +389,14 @@ fn select(segment: &Segment, window: Window, start: Offset, upper: Offset, max_b
             break;
         }
         chosen = Some((begin, header.last_offset().next()));
-        at += total;
+        (at, expected) = (at + total, after);
     }
     match chosen {
         Some((begin, next_offset)) => Ok(Selected::Batches(Bytes::from(window.bytes).slice(begin..at), next_offset)),
         // Skipped up to the window's end, or past it.
         None if at >= window.bytes.len() => {
             let from = window.position + at as u64;
-            Ok(Selected::ReadOn { from, bytes: limits::BATCH_HEADER_BYTES })
+            Ok(Selected::ReadOn { from, bytes: limits::BATCH_HEADER_BYTES, expected })
         }
         None => Ok(Selected::Batches(Bytes::new(), start)),
     }

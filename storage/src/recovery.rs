@@ -1,21 +1,30 @@
-//! Opening a log: every batch is read and its CRC checked; a torn tail is cut, damage anywhere else is refused.
+//! Opening a log: what its writer vouches for is believed, the rest is read batch by batch and its CRCs checked; a torn tail is cut, damage anywhere else
+//! is refused.
 //!
 //! What can be torn: only what was written after the last sync, so only the end of the last segment (a segment is synced before its
 //! successor exists), and never below the recovery point. On a topic that syncs each write before the next one, also never more than one
 //! write, and never something whole that good batches follow. Zeros to the end of a file are no damage: they are room that was prepared.
 //!
+//! A segment that is vouched for (see `vouched`) and has the length it should is not read at all; one that is longer is read from where the vouching
+//! ends; a shorter one has lost what was synced, and is refused.
+//!
 //! What a trim has given up is not read: the files that it had no time to remove are removed first.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tidegate_types::{BatchError, BatchHeader, Offset, StoredBatch, limits};
 
 use crate::Error;
+use crate::epochs::Epochs;
+use crate::index::{IndexRule, OffsetIndex};
 use crate::io::{File, Io};
 use crate::log::{LogConfig, PartitionLog, Recovered, StartNote, remove_leftovers};
-use crate::segment::{ActiveSegment, PREPARE_BYTES, parse_file_name};
+use crate::segment::{ActiveSegment, PREPARE_BYTES, Segment, file_name, parse_file_name, read_indexes};
+use crate::shelf::Shelf;
+use crate::time_index::{TimeEntry, TimeIndex};
+use crate::vouched::{self, Vouched};
 
 /// What opening a log has found and done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +66,7 @@ pub(crate) fn open(
     config: LogConfig,
     trust: Trust,
     note: StartNote,
+    shelf: Arc<Shelf>,
 ) -> Result<(PartitionLog, RecoveryReport), Error> {
     // Nothing is given up that was not synced, so a log that ends before its start has lost something.
     let trust = Trust { recovery_point: trust.recovery_point.max(note.get()), ..trust };
@@ -67,39 +77,194 @@ pub(crate) fn open(
             return Err(Error::Corrupt { path: directory.to_owned(), position: 0, reason });
         }
         let active = ActiveSegment::create(io.as_ref(), directory, Offset::ZERO, config.index_interval_bytes)?;
-        let recovered = Recovered { sealed: Vec::new(), active, log_start: Offset::ZERO, log_end: Offset::ZERO };
-        let log = PartitionLog::new(io, directory.to_owned(), config, recovered, note);
+        let (log_start, log_end) = (Offset::ZERO, Offset::ZERO);
+        let epochs = Epochs::default();
+        let recovered = Recovered { sealed: Vec::new(), active, vouched: Vec::new(), vouched_bytes: 0, epochs, log_start, log_end };
+        let log = PartitionLog::new(io, directory.to_owned(), config, recovered, note, shelf);
         return Ok((log, RecoveryReport { segments: 1, ..RecoveryReport::empty(Offset::ZERO) }));
     }
     bases.sort_unstable();
     remove_leftovers(io.as_ref(), directory, &mut bases, note.get())?;
     let log_start = bases[0].max(note.get());
-    let mut report = RecoveryReport { segments: bases.len(), log_start, ..RecoveryReport::empty(bases[0]) };
-    let mut segments = Vec::with_capacity(bases.len());
-    for (i, base) in bases.iter().enumerate() {
-        let mut scanned = scan_segment(io.as_ref(), directory, *base, report.log_end, config)?;
-        report.scanned_bytes += scanned.segment.bytes();
-        report.log_end = scanned.next_offset;
-        if let Some(damage) = scanned.damage {
-            let is_last = i + 1 == bases.len();
-            cut_or_refuse(&mut scanned.segment, damage, is_last, scanned.next_offset, trust, &mut report)?;
-        }
-        segments.push(scanned.segment);
+    let known = vouched::read(io.as_ref(), directory)?;
+    let mut opening = Opening { io: &io, directory, config, trust, shelf: &shelf, report: RecoveryReport::empty(bases[0]) };
+    opening.report.segments = bases.len();
+    opening.report.log_start = log_start;
+    let (mut sealed, mut vouched) = (Vec::with_capacity(bases.len()), Vec::with_capacity(bases.len()));
+    let Some((last, others)) = bases.split_last() else { unreachable!("there is a segment") };
+    let about = |base: Offset| known.iter().find(|known| known.base == base);
+    for (base, next) in others.iter().zip(&bases[1..]) {
+        let (segment, known) = opening.sealed(*base, *next, about(*base))?;
+        sealed.push(segment);
+        vouched.extend(known);
     }
-    let Some(mut active) = segments.pop() else { unreachable!("there is a segment") };
+    let mut active = opening.active(*last, about(*last))?;
+    let report = opening.report;
     if report.log_end < trust.recovery_point {
         let reason = format!("the log ends at offset {}, but everything below {} was synced", report.log_end, trust.recovery_point);
         return Err(Error::Corrupt { path: active.shared().path.clone(), position: active.bytes(), reason });
     }
     // Prepared room, if there is any left.
-    active.cut_to_end().map_err(Error::io("truncate", &active.shared().path))?;
+    if io.length(&active.shared().path).map_err(Error::io("read the length of", &active.shared().path))? > active.bytes() {
+        active.cut_to_end().map_err(Error::io("truncate", &active.shared().path))?;
+    }
     // After a kill the page cache may hold what the disk does not; from here on it counts as synced, so it must be.
-    active.shared().file.sync_data().map_err(Error::io("sync", &active.shared().path))?;
+    active.file().sync_data().map_err(Error::io("sync", &active.shared().path))?;
     io.sync_dir(directory).map_err(Error::io("sync directory", directory))?;
-    let sealed = segments.iter().map(|segment| Arc::clone(segment.shared())).collect();
-    let recovered = Recovered { sealed, active, log_start, log_end: report.log_end };
-    Ok((PartitionLog::new(io, directory.to_owned(), config, recovered, note), report))
+    let vouched_bytes = about(*last).map_or(0, |known| known.bytes.min(active.bytes()));
+    let mut epochs = Epochs::read(io.as_ref(), directory)?;
+    if epochs.cut_end(report.log_end) | epochs.cut_start(log_start) {
+        epochs.write(io.as_ref(), directory)?;
+    }
+    let recovered = Recovered { sealed, active, vouched, vouched_bytes, epochs, log_start, log_end: report.log_end };
+    Ok((PartitionLog::new(io, directory.to_owned(), config, recovered, note, shelf), report))
 }
+
+/// A log that is being opened, segment by segment.
+struct Opening<'a> {
+    io: &'a Arc<dyn Io>,
+    directory: &'a Path,
+    config: LogConfig,
+    trust: Trust,
+    shelf: &'a Arc<Shelf>,
+    report: RecoveryReport,
+}
+
+impl Opening<'_> {
+    /// A segment with another one after it, which begins at `next`.
+    fn sealed(&mut self, base: Offset, next: Offset, known: Option<&Vouched>) -> Result<(Arc<Segment>, Option<Vouched>), Error> {
+        let path = self.directory.join(file_name(base, "log"));
+        self.check_base(&path, base)?;
+        if let Some(known) = known.filter(|known| known.end == next) {
+            let length = self.io.length(&path).map_err(Error::io("read the length of", &path))?;
+            if length == known.bytes {
+                self.report.log_end = known.end;
+                let segment = Segment::sealed(Arc::clone(self.io), path, known, Some(known.sums), Arc::clone(self.shelf));
+                return Ok((Arc::new(segment), Some(*known)));
+            }
+        }
+        let segment = self.read(base, path, known, false)?;
+        let end = self.report.log_end;
+        let vouched = segment.vouch(self.io.as_ref(), end);
+        if let Err(error) = &vouched {
+            tracing::warn!(%error, "the indexes of a segment were not written");
+        }
+        let vouched = vouched.ok();
+        Ok((segment.seal(self.io, end, vouched.as_ref(), self.shelf), vouched))
+    }
+
+    fn active(&mut self, base: Offset, known: Option<&Vouched>) -> Result<ActiveSegment, Error> {
+        let path = self.directory.join(file_name(base, "log"));
+        self.check_base(&path, base)?;
+        self.read(base, path, known, true)
+    }
+
+    fn check_base(&self, path: &Path, base: Offset) -> Result<(), Error> {
+        let expected = self.report.log_end;
+        if base == expected {
+            return Ok(());
+        }
+        let reason = format!("the segment begins at offset {base}, but the one before ends at {expected}");
+        Err(Error::Corrupt { path: path.to_owned(), position: 0, reason })
+    }
+
+    /// Reads what nobody vouches for.
+    fn read(&mut self, base: Offset, path: PathBuf, known: Option<&Vouched>, is_last: bool) -> Result<ActiveSegment, Error> {
+        let mut scanned = self.scan_segment(base, path, known)?;
+        self.report.log_end = scanned.next_offset;
+        if let Some(damage) = scanned.damage {
+            // What is vouched for is no torn write, whatever the checkpoint of recovery points says.
+            let recovery_point = known.map_or(Offset::ZERO, |known| known.end).max(self.trust.recovery_point);
+            let trust = Trust { recovery_point, ..self.trust };
+            cut_or_refuse(&mut scanned.segment, damage, is_last, scanned.next_offset, trust, &mut self.report)?;
+        }
+        if let Some(known) = known.filter(|known| self.report.log_end < known.end) {
+            let reason = format!("the segment ends at offset {}, but everything below {} was synced", self.report.log_end, known.end);
+            return Err(Error::Corrupt { path: scanned.segment.shared().path.clone(), position: scanned.segment.bytes(), reason });
+        }
+        Ok(scanned.segment)
+    }
+
+    fn scan_segment(&mut self, base: Offset, path: PathBuf, known: Option<&Vouched>) -> Result<Scanned, Error> {
+        let file = self.io.open(&path).map_err(Error::io("open", &path))?;
+        let (mut segment, mut next_offset) = match self.resumed(&path, &file, known)? {
+            Some((segment, end)) => (segment, end),
+            None => (ActiveSegment::over(base, path.clone(), Arc::clone(&file), self.config.index_interval_bytes), base),
+        };
+        let begun_at = segment.bytes();
+        let damage = scan(file.as_ref(), begun_at, &mut |_, batch| {
+            if batch.header.first_offset() != next_offset {
+                return Err(format!("the batch begins at offset {}, but {next_offset} comes next", batch.header.base_offset));
+            }
+            next_offset = batch.header.last_offset().next();
+            segment.note(&batch.header);
+            Ok(())
+        })
+        .map_err(Error::io("read", &path))?;
+        self.report.scanned_bytes += segment.bytes() - begun_at;
+        let damage = damage.map(|reason| -> Result<Damage, Error> {
+            let bytes = written_behind(file.as_ref(), segment.bytes()).map_err(Error::io("read", &path))?;
+            Ok(Damage { bytes, reason })
+        });
+        Ok(Scanned { segment, next_offset, damage: damage.transpose()? })
+    }
+
+    /// The segment as far as it is vouched for, if its indexes are there; and where that ends.
+    fn resumed(&self, path: &Path, file: &Arc<dyn File>, known: Option<&Vouched>) -> Result<Option<(ActiveSegment, Offset)>, Error> {
+        let Some(known) = known.filter(|known| known.bytes > 0) else { return Ok(None) };
+        let length = file.len().map_err(Error::io("read the length of", path))?;
+        if length < known.bytes {
+            let reason = format!("the file has {length} bytes, but {} were synced", known.bytes);
+            return Err(Error::Corrupt { path: path.to_owned(), position: length, reason });
+        }
+        let Some(indexes) = read_indexes(self.io.as_ref(), path, known.sums)? else { return Ok(None) };
+        let mut head = [0; limits::BATCH_HEADER_BYTES];
+        crate::io::read_exact_at(file.as_ref(), &mut head, 0).map_err(Error::io("read", path))?;
+        let first = match BatchHeader::parse(&head) {
+            Ok(first) => first,
+            Err(error) => return Err(Error::Corrupt { path: path.to_owned(), position: 0, reason: error.to_string() }),
+        };
+        let interval = self.config.index_interval_bytes;
+        let segment = ActiveSegment::resumed(known, path.to_owned(), Arc::clone(file), indexes, Some(&first), interval);
+        Ok(Some((segment, known.end)))
+    }
+}
+
+/// Makes a sealed segment's indexes again, by reading all of it.
+///
+/// # Errors
+/// [`Error::Corrupt`] if it does not hold whole batches up to `end`; [`Error::Io`].
+pub(crate) fn rebuild_indexes(segment: &Segment, end: Offset, file: &dyn File) -> Result<(OffsetIndex, TimeIndex), Error> {
+    let (index, times) = (OffsetIndex::default(), TimeIndex::default());
+    // Kafka's default: whoever looks here wants a place to begin at, and any interval gives one.
+    let mut rule = IndexRule::new(INDEX_INTERVAL_BYTES);
+    let (mut next_offset, mut good_bytes, mut latest) = (segment.base, 0, i64::MIN);
+    let damage = scan(file, 0, &mut |position, batch| {
+        let header = &batch.header;
+        if position >= segment.bytes() || header.first_offset() != next_offset {
+            return Err(format!("the batch begins at offset {}, but {next_offset} comes next", header.base_offset));
+        }
+        next_offset = header.last_offset().next();
+        good_bytes = position + header.total_bytes() as u64;
+        if let Some(entry) = rule.batch(segment.base, header, position) {
+            index.push(entry);
+        }
+        if header.max_timestamp > latest {
+            latest = header.max_timestamp;
+            let relative = u32::try_from(header.last_offset().since(segment.base)).unwrap_or(u32::MAX);
+            times.push(TimeEntry { timestamp: latest, relative });
+        }
+        Ok(())
+    })
+    .map_err(Error::io("read", &segment.path))?;
+    if next_offset == end && good_bytes == segment.bytes() {
+        return Ok((index, times));
+    }
+    let reason = damage.unwrap_or_else(|| format!("the segment ends at offset {next_offset}, but the next one begins at {end}"));
+    Err(Error::Corrupt { path: segment.path.clone(), position: good_bytes, reason })
+}
+
+const INDEX_INTERVAL_BYTES: u64 = 4096;
 
 fn segment_bases(io: &dyn Io, directory: &Path) -> Result<Vec<Offset>, Error> {
     let entries = io.list(directory).map_err(Error::io("list", directory))?;
@@ -117,31 +282,6 @@ struct Damage {
     /// Up to the last that is not zero.
     bytes: u64,
     reason: String,
-}
-
-fn scan_segment(io: &dyn Io, directory: &Path, base: Offset, expected: Offset, config: LogConfig) -> Result<Scanned, Error> {
-    let path = directory.join(crate::segment::file_name(base, "log"));
-    let file = io.open(&path).map_err(Error::io("open", &path))?;
-    if base != expected {
-        let reason = format!("the segment begins at offset {base}, but the one before ends at {expected}");
-        return Err(Error::Corrupt { path, position: 0, reason });
-    }
-    let mut segment = ActiveSegment::over(base, path.clone(), Arc::clone(&file), config.index_interval_bytes);
-    let mut next_offset = base;
-    let damage = scan(file.as_ref(), &mut |_, batch| {
-        if batch.header.first_offset() != next_offset {
-            return Err(format!("the batch begins at offset {}, but {next_offset} comes next", batch.header.base_offset));
-        }
-        next_offset = batch.header.last_offset().next();
-        segment.note(&batch.header);
-        Ok(())
-    })
-    .map_err(Error::io("read", &path))?;
-    let damage = damage.map(|reason| -> Result<Damage, Error> {
-        let bytes = written_behind(file.as_ref(), segment.bytes()).map_err(Error::io("read", &path))?;
-        Ok(Damage { bytes, reason })
-    });
-    Ok(Scanned { segment, next_offset, damage: damage.transpose()? })
 }
 
 /// Bytes from `position` to the last one that is not zero.
@@ -198,7 +338,7 @@ fn cut_or_refuse(
 fn is_rot(segment: &ActiveSegment, damage: &Damage, next_offset: Offset) -> std::io::Result<bool> {
     /// A file system loses whole blocks of at least 512 bytes; the edges of a hole may lie in good neighbours.
     const HOLE_BYTES: usize = 256;
-    let file = segment.shared().file.as_ref();
+    let file = segment.file();
     // With the zeros behind: the last batch may end in some.
     let length = (file.len()? - segment.bytes()).min(damage.bytes + PREPARE_BYTES);
     let mut bytes = BytesMut::zeroed(usize::try_from(length).map_err(std::io::Error::other)?);
@@ -215,15 +355,19 @@ fn is_rot(segment: &ActiveSegment, damage: &Damage, next_offset: Offset) -> std:
     Ok(!has_hole)
 }
 
-/// Reads batch by batch, CRC checked, and shows each with its position to `visit`. `None` if the file ends with a whole batch, or with
+/// Reads batch by batch from the position `from` on, CRC checked, and shows each with its position to `visit`. `None` if the file ends with a whole batch, or with
 /// zeros behind it; else what is wrong behind the last good one (`visit`'s own objections included).
 ///
 /// # Errors
 /// Only the system's.
-pub(crate) fn scan(file: &dyn File, visit: &mut dyn FnMut(u64, &StoredBatch) -> Result<(), String>) -> std::io::Result<Option<String>> {
+pub(crate) fn scan(
+    file: &dyn File,
+    from: u64,
+    visit: &mut dyn FnMut(u64, &StoredBatch) -> Result<(), String>,
+) -> std::io::Result<Option<String>> {
     const CHUNK_BYTES: u64 = 4 << 20;
     let end = file.len()?;
-    let mut position = 0;
+    let mut position = from;
     let mut window = Bytes::new();
     while position < end {
         let needed = match BatchHeader::parse(&window) {

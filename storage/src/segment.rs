@@ -1,6 +1,5 @@
-//! One file of batches. An [`ActiveSegment`] is written at its end; when the log rolls, it is
-//! dropped, and with it the only hand that could write the file. Readers hold the
-//! [`Segment`] behind either and see only what has been written whole.
+//! One file of batches. An [`ActiveSegment`] is written at its end; when the log rolls it is sealed, and with it goes the only hand that could write
+//! the file. Readers hold the [`Segment`] of either and see only what has been written whole.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,20 +8,38 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use tidegate_types::{BatchHeader, Offset, SequencedBatch};
 
 use crate::Error;
-use crate::index::{IndexRule, OffsetIndex};
-use crate::io::{File, Io};
+use crate::index::{IndexEntry, IndexRule, OffsetIndex};
+use crate::io::{File, Io, read_small, write_atomically};
+use crate::shelf::{Opened, Place, Shelf};
+use crate::time_index::{TimeEntry, TimeIndex};
+use crate::vouched::{IndexSums, Vouched};
 
 /// The part of a segment that readers share.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) base: Offset,
     pub(crate) path: PathBuf,
-    pub(crate) file: Arc<dyn File>,
-    pub(crate) index: OffsetIndex,
     /// Bytes written whole; published after the write.
     bytes: AtomicU64,
     /// The largest timestamp of its batches, `i64::MIN` without any.
     max_timestamp: AtomicI64,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Active(Arc<Opened>),
+    Sealed(Sealed),
+}
+
+/// What is not written any more: opened when somebody reads it.
+#[derive(Debug)]
+struct Sealed {
+    io: Arc<dyn Io>,
+    end: Offset,
+    sums: Option<IndexSums>,
+    shelf: Arc<Shelf>,
+    place: Place,
 }
 
 impl Segment {
@@ -33,6 +50,82 @@ impl Segment {
     pub(crate) fn max_timestamp(&self) -> i64 {
         self.max_timestamp.load(Ordering::Acquire)
     }
+
+    /// The offset after its last batch, once it is sealed.
+    pub(crate) fn end(&self) -> Option<Offset> {
+        match &self.body {
+            Body::Active(_) => None,
+            Body::Sealed(sealed) => Some(sealed.end),
+        }
+    }
+
+    /// A segment that a log's writer vouches for.
+    pub(crate) fn sealed(io: Arc<dyn Io>, path: PathBuf, known: &Vouched, sums: Option<IndexSums>, shelf: Arc<Shelf>) -> Self {
+        let place = shelf.place();
+        Self {
+            base: known.base,
+            path,
+            bytes: AtomicU64::new(known.bytes),
+            max_timestamp: AtomicI64::new(known.max_timestamp),
+            body: Body::Sealed(Sealed { io, end: known.end, sums, shelf, place }),
+        }
+    }
+
+    /// What to read it with, if that is at hand; else [`Segment::open`] has to wait for the disk.
+    pub(crate) fn at_hand(&self) -> Option<Arc<Opened>> {
+        match &self.body {
+            Body::Active(opened) => Some(Arc::clone(opened)),
+            Body::Sealed(sealed) => sealed.shelf.get(sealed.place),
+        }
+    }
+
+    /// What to read it with. May wait for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Corrupt`] if the indexes are lost and the log does not hold what it should.
+    pub(crate) fn open(&self) -> Result<Arc<Opened>, Error> {
+        if let Some(opened) = self.at_hand() {
+            return Ok(opened);
+        }
+        let Body::Sealed(sealed) = &self.body else { unreachable!("an active segment is at hand") };
+        let file = sealed.io.open(&self.path).map_err(Error::io("open", &self.path))?;
+        let indexes = match sealed.sums {
+            Some(sums) => read_indexes(sealed.io.as_ref(), &self.path, sums)?,
+            None => None,
+        };
+        let (index, times) = match indexes {
+            Some(indexes) => indexes,
+            None => crate::recovery::rebuild_indexes(self, sealed.end, file.as_ref())?,
+        };
+        let opened = Arc::new(Opened { file, index, times });
+        sealed.shelf.put(sealed.place, Arc::clone(&opened));
+        Ok(opened)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if let Body::Sealed(sealed) = &self.body {
+            sealed.shelf.clear(sealed.place);
+        }
+    }
+}
+
+/// The indexes beside a segment, if they are what `sums` say; a lost or damaged one is no error, since they can be made again.
+pub(crate) fn read_indexes(io: &dyn Io, log: &Path, sums: IndexSums) -> Result<Option<(OffsetIndex, TimeIndex)>, Error> {
+    let read = |suffix: &str, sum: u32| -> Result<Option<Vec<u8>>, Error> {
+        let path = log.with_extension(suffix);
+        let bytes = match read_small(io, &path) {
+            Err(error) if error.kind() != std::io::ErrorKind::InvalidData => return Err(Error::io("read", &path)(error)),
+            bytes => bytes.ok().flatten().filter(|bytes| crc32c::crc32c(bytes) == sum),
+        };
+        if bytes.is_none() {
+            tracing::warn!(path = %path.display(), "the index is lost or damaged; it is made again from the log");
+        }
+        Ok(bytes)
+    };
+    let (Some(index), Some(times)) = (read("index", sums.index)?, read("timeindex", sums.times)?) else { return Ok(None) };
+    Ok(OffsetIndex::from_bytes(&index).zip(TimeIndex::from_bytes(&times)))
 }
 
 /// `%020d.log`, as Kafka names it.
@@ -47,7 +140,7 @@ pub(crate) fn parse_file_name(name: &str) -> Option<Offset> {
 
 /// The base offset in the name of any of a segment's files.
 pub(crate) fn parse_any_file_name(name: &str) -> Option<Offset> {
-    base_of(name, &["log", "index", "index.tmp", "timeindex", "txnindex"])
+    base_of(name, &["log", "index", "index.tmp", "timeindex", "timeindex.tmp", "txnindex"])
 }
 
 fn base_of(name: &str, suffixes: &[&str]) -> Option<Offset> {
@@ -62,7 +155,12 @@ fn base_of(name: &str, suffixes: &[&str]) -> Option<Offset> {
 #[derive(Debug)]
 pub(crate) struct ActiveSegment {
     shared: Arc<Segment>,
+    opened: Arc<Opened>,
     rule: IndexRule,
+    /// The largest timestamp of its batches, at the first batch that has it.
+    latest: Option<TimeEntry>,
+    /// The largest timestamp of its first batch.
+    first_timestamp: Option<i64>,
     /// The file may reach to here, with zeros behind the batches.
     prepared: u64,
 }
@@ -100,9 +198,41 @@ impl ActiveSegment {
 
     /// A segment over an open file of which nothing is known yet; recovery notes its batches.
     pub(crate) fn over(base: Offset, path: PathBuf, file: Arc<dyn File>, index_interval_bytes: u64) -> Self {
-        let (bytes, max_timestamp) = (AtomicU64::new(0), AtomicI64::new(i64::MIN));
-        let shared = Arc::new(Segment { base, path, file, index: OffsetIndex::default(), bytes, max_timestamp });
-        Self { shared, rule: IndexRule::new(index_interval_bytes), prepared: 0 }
+        Self::with_indexes(base, path, file, OffsetIndex::default(), TimeIndex::default(), index_interval_bytes)
+    }
+
+    fn with_indexes(
+        base: Offset,
+        path: PathBuf,
+        file: Arc<dyn File>,
+        index: OffsetIndex,
+        times: TimeIndex,
+        index_interval_bytes: u64,
+    ) -> Self {
+        let opened = Arc::new(Opened { file, index, times });
+        let (bytes, max_timestamp, body) = (AtomicU64::new(0), AtomicI64::new(i64::MIN), Body::Active(Arc::clone(&opened)));
+        let shared = Arc::new(Segment { base, path, bytes, max_timestamp, body });
+        let rule = IndexRule::new(index_interval_bytes);
+        Self { shared, opened, rule, latest: None, first_timestamp: None, prepared: 0 }
+    }
+
+    /// A segment over an open file of which `known` is known, and its indexes; its first batch begins with `first`. Recovery notes what follows.
+    pub(crate) fn resumed(
+        known: &Vouched,
+        path: PathBuf,
+        file: Arc<dyn File>,
+        (index, times): (OffsetIndex, TimeIndex),
+        first: Option<&BatchHeader>,
+        index_interval_bytes: u64,
+    ) -> Self {
+        let (last_indexed, latest) = (index.last(), times.last());
+        let mut segment = Self::with_indexes(known.base, path, file, index, times, index_interval_bytes);
+        segment.rule.resume(known.bytes - last_indexed.map_or(0, |entry| u64::from(entry.position)).min(known.bytes));
+        segment.latest = latest;
+        segment.first_timestamp = first.map(|header| header.max_timestamp);
+        segment.shared.max_timestamp.store(known.max_timestamp, Ordering::Release);
+        segment.shared.bytes.store(known.bytes, Ordering::Release);
+        segment
     }
 
     pub(crate) fn shared(&self) -> &Arc<Segment> {
@@ -120,11 +250,35 @@ impl ActiveSegment {
     /// Takes note of a batch that stands at the end of what is known.
     pub(crate) fn note(&mut self, header: &BatchHeader) {
         let position = self.bytes();
-        if let Some(entry) = self.rule.batch(self.shared.base, header, position) {
-            self.shared.index.push(entry);
+        let relative = u32::try_from(header.last_offset().since(self.shared.base)).unwrap_or(u32::MAX); // The log has rolled before that.
+        if self.latest.is_none_or(|latest| latest.timestamp < header.max_timestamp) {
+            self.latest = Some(TimeEntry { timestamp: header.max_timestamp, relative });
+            self.shared.max_timestamp.store(header.max_timestamp, Ordering::Release);
         }
-        self.shared.max_timestamp.fetch_max(header.max_timestamp, Ordering::AcqRel);
+        self.first_timestamp.get_or_insert(header.max_timestamp);
+        if let Some(entry) = self.rule.batch(self.shared.base, header, position) {
+            self.opened.index.push(entry);
+            self.note_latest();
+        }
         self.shared.bytes.store(position + header.total_bytes() as u64, Ordering::Release);
+    }
+
+    /// Has the time index say what the largest timestamp is now.
+    fn note_latest(&self) {
+        if let Some(latest) = self.latest {
+            self.opened.times.push(latest);
+        }
+    }
+
+    /// How long, in ms of the records' own time, it has been written to when a record of `timestamp` comes.
+    pub(crate) fn age_at(&self, timestamp: i64) -> u64 {
+        self.first_timestamp.map_or(0, |first| u64::try_from(timestamp.saturating_sub(first)).unwrap_or(0))
+    }
+
+    /// Whether an index has as many entries as fit `bytes`. The time index keeps a place for the entry that closes it.
+    pub(crate) fn has_full_index(&self, bytes: u64) -> bool {
+        let (offsets, times) = (self.opened.index.len() as u64, self.opened.times.len() as u64);
+        offsets >= bytes / IndexEntry::BYTES as u64 || times + 1 >= bytes / TimeEntry::BYTES as u64
     }
 
     /// Writes the batches at the end, in one call, and lets readers see them. `segment_bytes` is how long the file may become if it is to be
@@ -136,18 +290,53 @@ impl ActiveSegment {
         let prepared = segment_bytes.map_or(end, |most| prepare_to(begin, end, self.prepared, most));
         let zeros = zeros(prepared - end);
         parts.push(zeros);
-        let mut written = self.shared.file.write_all_at(&parts, begin);
+        let mut written = self.opened.file.write_all_at(&parts, begin);
         self.prepared = self.prepared.max(prepared);
         if !zeros.is_empty() && written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull) {
             // The batches themselves may fit.
             parts.pop();
-            written = self.shared.file.write_all_at(&parts, begin);
+            written = self.opened.file.write_all_at(&parts, begin);
         }
         written?;
         for batch in batches {
             self.note(&batch.header);
         }
         Ok(())
+    }
+
+    /// Its file.
+    pub(crate) fn file(&self) -> &dyn File {
+        self.opened.file.as_ref()
+    }
+
+    /// Writes `.index` and `.timeindex` as they are now, the latter closed with the largest timestamp, and vouches for all up to `end`, which has
+    /// been synced.
+    pub(crate) fn vouch(&self, io: &dyn Io, end: Offset) -> Result<Vouched, Error> {
+        let mut sums = NO_INDEXES;
+        let (index, times) = (self.opened.index.to_bytes(), self.opened.times.to_bytes_closed_by(self.latest));
+        for (suffix, bytes, sum) in [("index", index, &mut sums.index), ("timeindex", times, &mut sums.times)] {
+            let path = self.shared.path.with_extension(suffix);
+            write_atomically(io, &path, &bytes).map_err(Error::io("write", &path))?;
+            *sum = crc32c::crc32c(&bytes);
+        }
+        Ok(Vouched { sums, ..self.facts(end) })
+    }
+
+    /// What there is to say of it but for its indexes.
+    fn facts(&self, end: Offset) -> Vouched {
+        Vouched { base: self.shared.base, end, bytes: self.bytes(), max_timestamp: self.shared.max_timestamp(), sums: NO_INDEXES }
+    }
+
+    /// The segment as it is from now on, ending at `end`; `vouched` if its indexes are written.
+    pub(crate) fn seal(&self, io: &Arc<dyn Io>, end: Offset, vouched: Option<&Vouched>, shelf: &Arc<Shelf>) -> Arc<Segment> {
+        self.note_latest();
+        let (path, sums) = (self.shared.path.clone(), vouched.map(|vouched| vouched.sums));
+        let sealed = Segment::sealed(Arc::clone(io), path, &self.facts(end), sums, Arc::clone(shelf));
+        if let Body::Sealed(Sealed { place, .. }) = &sealed.body {
+            // Those who read at the log's end are still at it.
+            shelf.put(*place, Arc::clone(&self.opened));
+        }
+        Arc::new(sealed)
     }
 
     /// Whether there may be something behind the batches.
@@ -157,7 +346,7 @@ impl ActiveSegment {
 
     /// Takes back what stands behind the batches: room that was prepared, or what a failed write has left.
     pub(crate) fn cut_to_end(&mut self) -> std::io::Result<()> {
-        self.shared.file.set_len(self.bytes())?;
+        self.opened.file.set_len(self.bytes())?;
         self.prepared = 0;
         Ok(())
     }
@@ -169,8 +358,5 @@ fn zeros(count: u64) -> &'static [u8] {
     &ZEROS[..usize::try_from(count).unwrap_or(0).min(ZEROS.len())]
 }
 
-/// Writes `.index`. It is rebuilt from the log whenever there is doubt, so it needs no sync; but a half-written one must not look whole.
-pub(crate) fn write_index(io: &dyn Io, segment: &Segment) -> Result<(), Error> {
-    let path = segment.path.with_extension("index");
-    crate::io::write_atomically(io, &path, &segment.index.to_bytes()).map_err(Error::io("write", &path))
-}
+/// So many CRCs as there are index files, of files that hold nothing.
+const NO_INDEXES: IndexSums = IndexSums { index: 0, times: 0 };

@@ -6,7 +6,7 @@
 //!        recovery-point-offset-checkpoint   up to where each log is synced
 //!        log-start-offset-checkpoint        up to where each log is trimmed
 //!        metadata/                          RocksDB
-//!        <topic>-<partition>/               as in Kafka: .log, .index, partition.metadata
+//!        <topic>-<partition>/               as in Kafka: .log, .index, .timeindex, partition.metadata; and segment-checkpoint
 //!        <topic>-<partition>.<hex>-delete/  no longer used, on its way out
 //! ```
 
@@ -25,6 +25,7 @@ use crate::checkpoint::{LOG_START, OffsetCheckpoint, RECOVERY_POINT};
 use crate::io::{Io, Lock, read_small, write_atomically};
 use crate::log::{LogConfig, PartitionLog, StartNote};
 use crate::recovery::{self, RecoveryReport, Trust};
+use crate::shelf::Shelf;
 
 /// The version of everything in a data directory. Another version is refused.
 pub const FORMAT_VERSION: u32 = 1;
@@ -48,6 +49,7 @@ pub struct Store {
     identity: Mutex<Identity>,
     recovery_points: OffsetCheckpoint,
     log_starts: Arc<OffsetCheckpoint>,
+    shelf: Arc<Shelf>,
     _lock: Box<dyn Lock>,
 }
 
@@ -83,7 +85,8 @@ impl Store {
         remove_leftovers(io.as_ref(), root)?;
         let recovery_points = OffsetCheckpoint::open(Arc::clone(&io), root.join(RECOVERY_POINT))?;
         let log_starts = Arc::new(OffsetCheckpoint::open(Arc::clone(&io), root.join(LOG_START))?);
-        Ok(Self { io, root: root.to_owned(), identity: Mutex::new(identity), recovery_points, log_starts, _lock: lock })
+        let (identity, shelf) = (Mutex::new(identity), Arc::new(Shelf::default()));
+        Ok(Self { io, root: root.to_owned(), identity, recovery_points, log_starts, shelf, _lock: lock })
     }
 
     /// The directory.
@@ -119,7 +122,7 @@ impl Store {
         }
     }
 
-    /// Opens a partition's log, making it if need be: reads and checks all of it, cuts a torn tail. Blocks for as long as that takes.
+    /// Opens a partition's log, making it if need be: reads and checks what nobody vouches for, cuts a torn tail. Blocks for as long as that takes.
     ///
     /// A directory of the same name that belongs to another (deleted) topic is moved out of the way.
     ///
@@ -153,7 +156,7 @@ impl Store {
         };
         let note = StartNote::new(Arc::clone(&self.log_starts), tp.clone());
         let trust = Trust { recovery_point: self.recovery_points.get(tp), unsynced_bytes_max };
-        recovery::open(Arc::clone(&self.io), &directory, LogConfig::from(config), trust, note)
+        recovery::open(Arc::clone(&self.io), &directory, LogConfig::from(config), trust, note, Arc::clone(&self.shelf))
     }
 
     /// Takes a partition's directory out of use at once and removes it. Blocks for as long as removing takes.

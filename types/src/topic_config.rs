@@ -173,8 +173,8 @@ pub const DEFINITIONS: &[Definition] = &[
     define("retention.bytes", at_least(-1), "-1", "Bytes of a partition beyond which old segments are deleted; -1 is no bound.").inert(),
     define("retention.ms", at_least(-1), "604800000", "Age beyond which segments are deleted; -1 is no bound.").inert(),
     define("segment.bytes", Kind::Integer { min: limits::SEGMENT_BYTES_MIN as i64, max: limits::SEGMENT_BYTES_MAX as i64 }, "1073741824", "Size at which a new segment is begun."),
-    define("segment.index.bytes", Kind::Integer { min: 1024, max: i32::MAX as i64 }, "10485760", "Size of an index at which a new segment is begun.").inert(),
-    define("segment.ms", at_least(1), "604800000", "Age at which a new segment is begun.").inert(),
+    define("segment.index.bytes", Kind::Integer { min: 1024, max: i32::MAX as i64 }, "10485760", "Size of an index at which a new segment is begun."),
+    define("segment.ms", at_least(1), "604800000", "Age at which a new segment is begun, by the timestamps of its first batch and of what comes."),
     define("unclean.leader.election.enable", Kind::Boolean, "false", "Whether a replica that may lack records may become leader when no other can.").inert(),
 ];
 
@@ -254,6 +254,10 @@ pub struct TopicConfig {
     pub retention_bytes: Option<u64>,
     /// `segment.bytes`
     pub segment_bytes: u64,
+    /// `segment.index.bytes`
+    pub segment_index_bytes: u64,
+    /// `segment.ms`
+    pub segment_ms: u64,
 }
 
 impl TopicConfig {
@@ -290,6 +294,8 @@ impl TopicConfig {
             retention_ms: bounded("retention.ms"),
             retention_bytes: bounded("retention.bytes").map(i64::unsigned_abs),
             segment_bytes: unsigned("segment.bytes"),
+            segment_index_bytes: unsigned("segment.index.bytes"),
+            segment_ms: unsigned("segment.ms"),
         })
     }
 }

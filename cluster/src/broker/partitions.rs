@@ -210,11 +210,16 @@ impl Partitions {
     async fn open_partition(&self, topic: &Arc<Topic>, index: PartitionIndex) -> Slot {
         let id = TopicPartition { topic: topic.name.clone(), partition: index };
         let (store, opened, path) = (Arc::clone(&self.store), Arc::clone(topic), id.clone());
-        let result = tokio::task::spawn_blocking(move || store.open_log(&path, opened.id, &opened.config)).await;
+        let epoch = topic.partition(index).map_or(tidegate_types::LeaderEpoch::ZERO, |state| state.leader_epoch);
+        let open = move || {
+            let (mut log, report) = store.open_log(&path, opened.id, &opened.config)?;
+            log.begin_epoch(epoch)?;
+            Ok((log, report))
+        };
+        let result: Result<Result<_, tidegate_storage::Error>, _> = tokio::task::spawn_blocking(open).await;
         match result {
             Ok(Ok((log, report))) => {
                 tracing::debug!(partition = %id, ?report, "opened");
-                let epoch = topic.partition(index).map_or(tidegate_types::LeaderEpoch::ZERO, |state| state.leader_epoch);
                 Slot::Open(Partition::start(id, epoch, log, topic.config.clone(), &self.limits, self.surroundings.clone()))
             }
             Ok(Err(error)) => {

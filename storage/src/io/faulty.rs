@@ -349,6 +349,10 @@ impl Io for Faulty {
         Ok(self.handle(inode))
     }
 
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        self.open(path)?.len()
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         match self.state().node(path)? {
             Node::File(inode) => Ok(self.handle(inode)),

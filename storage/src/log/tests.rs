@@ -15,6 +15,8 @@ use crate::io::{Crash, FaultPlan, Faulty, RealIo};
 use crate::reader::{ReadMode, ReadOutcome};
 use crate::{RecoveryReport, Store};
 
+mod starts;
+mod times;
 mod trim;
 
 static LIMITS: LazyLock<Limits> = LazyLock::new(Limits::default);
@@ -275,7 +277,12 @@ fn a_corrupt_middle_is_refused() {
     drop(log);
     let disk = disk.after_crash(Crash::KeepAll);
     disk.flip_bit(&segment_path(0), 300, 3).unwrap();
-    let io: Arc<dyn Io> = Arc::new(disk);
+    let io: Arc<dyn Io> = Arc::new(disk.clone());
+    assert_eq!(open(&io).unwrap().1.scanned_bytes, 175, "the last segment: the others are vouched for");
+    let findings = crate::inspect::verify(io.as_ref(), &Path::new(ROOT).join("t-0")).unwrap().findings;
+    assert!(findings.iter().any(|finding| finding.path == segment_path(0) && finding.reason.contains("CRC")), "{findings:?}");
+    disk.remove_file(&Path::new(ROOT).join("t-0").join(crate::vouched::FILE)).unwrap();
+    let io: Arc<dyn Io> = Arc::new(disk.after_crash(Crash::KeepAll));
     match open(&io) {
         Err(Error::Corrupt { path, position, reason }) => {
             assert_eq!(path, segment_path(0));
@@ -297,6 +304,7 @@ fn damage_below_the_recovery_point_is_refused() {
     let disk = disk.after_crash(Crash::KeepAll);
     let io: Arc<dyn Io> = Arc::new(disk.clone());
     store(&io).unwrap().write_recovery_points(&BTreeMap::from([(tp(), end)])).unwrap();
+    disk.remove_file(&Path::new(ROOT).join("t-0").join(crate::vouched::FILE)).unwrap();
     disk.flip_bit(&segment_path(0), 70, 0).unwrap();
     assert!(matches!(open(&io), Err(Error::Corrupt { position: 0, .. })));
 }
@@ -383,7 +391,7 @@ fn a_log_that_lost_its_end_is_refused() {
 #[test]
 fn a_full_disk_at_a_roll_refuses_and_goes_on() {
     let mut refused = 0;
-    for step in 0..10 {
+    for step in 0..30 {
         let disk = Faulty::new();
         let mut log = filled(&disk, 2);
         let segments = log.shared.segments.load().len();
@@ -515,7 +523,10 @@ fn segments_roll_by_size_with_their_indexes() {
     let mut names: Vec<_> = std::fs::read_dir(log.directory()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     // 132 bytes a batch: four fit in 600.
-    assert_eq!(&names[..3], ["00000000000000000000.index", "00000000000000000000.log", "00000000000000000004.index"]);
+    assert_eq!(
+        &names[..4],
+        ["00000000000000000000.index", "00000000000000000000.log", "00000000000000000000.timeindex", "00000000000000000004.index"]
+    );
     let first = std::fs::read(log.directory().join("00000000000000000000.log")).unwrap();
     let index = std::fs::read(log.directory().join("00000000000000000000.index")).unwrap();
     assert!(first.len() <= 600 && first.len().is_multiple_of(4), "{}", first.len());

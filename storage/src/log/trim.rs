@@ -69,8 +69,10 @@ impl Trimmed {
             return Ok(());
         }
         for segment in &self.segments {
-            // The index first, which is worth nothing without its log.
-            remove_if_there(self.io.as_ref(), &segment.path.with_extension("index"))?;
+            // The indexes first, which are worth nothing without their log.
+            for index in ["index", "timeindex"] {
+                remove_if_there(self.io.as_ref(), &segment.path.with_extension(index))?;
+            }
             remove_if_there(self.io.as_ref(), &segment.path)?;
         }
         self.io.sync_dir(&self.directory).map_err(Error::io("sync directory", &self.directory))
@@ -100,6 +102,12 @@ impl PartitionLog {
         self.shared.log_start.store(to.get(), Ordering::Release);
         let mut segments = Vec::clone(&self.shared.segments.load());
         let given_up = given_up(segments.len(), |i| segments[i].base, to);
+        if self.epochs.cut_start(to)
+            && let Err(error) = self.epochs.write(self.io.as_ref(), &self.directory)
+        {
+            // The start itself is noted; the next start cuts them again.
+            tracing::warn!(%error, "the leaders' epochs were not cut");
+        }
         trimmed.segments = segments.drain(..given_up).collect();
         self.shared.segments.store(Arc::new(segments));
         Ok(trimmed)

@@ -1,0 +1,161 @@
+//! Starting again: what is believed, what is read, and what becomes of damage in each kind of file.
+
+use super::*;
+use crate::vouched;
+
+fn directory() -> PathBuf {
+    Path::new(ROOT).join("t-0")
+}
+
+/// A log of some segments, closed, with a little more written behind if `more`, and the plug pulled.
+fn stopped(more: bool) -> Faulty {
+    let disk = Faulty::new();
+    let log = filled(&disk, 12);
+    assert!(log.shared.segments.load().len() > 3);
+    let end = log.close().unwrap();
+    let disk = disk.after_crash(Crash::LoseAll);
+    if more {
+        let io: Arc<dyn Io> = Arc::new(disk.clone());
+        let (mut log, _) = open(&io).unwrap();
+        log.append(&[batch(end, 2, 50)]).unwrap();
+        log.sync().unwrap();
+    }
+    disk.after_crash(Crash::LoseAll)
+}
+
+/// A promise: after a clean stop nothing of a log's data is read, after a kill only what came since; and all of it is there.
+#[test]
+fn a_start_reads_only_what_is_new() {
+    for (more, scanned) in [(false, 0), (true, batch(Offset::ZERO, 2, 50).len() as u64)] {
+        let disk = stopped(more);
+        let io: Arc<dyn Io> = Arc::new(disk);
+        let (log, report) = open(&io).unwrap();
+        let end = Offset::new(if more { 26 } else { 24 }).unwrap();
+        assert_eq!((report.scanned_bytes, report.cut_bytes, report.log_end), (scanned, 0, end));
+        assert_prefix(&log, end, end);
+        let found = log.reader().find_timestamp(Timestamp::from_millis(9), end).unwrap();
+        assert_eq!(found.map(|(offset, _)| offset.get()), Some(9));
+    }
+}
+
+/// A promise: a file that is shorter than what was synced is refused, whichever segment it is.
+#[test]
+fn a_shorter_file_is_refused() {
+    let whole = stopped(false);
+    let names: Vec<_> = whole.list(&directory()).unwrap().into_iter().filter(|entry| entry.name.ends_with(".log")).collect();
+    assert!(names.len() > 3);
+    for name in names {
+        let disk = whole.after_crash(Crash::KeepAll);
+        let file = disk.open(&directory().join(&name.name)).unwrap();
+        file.set_len(file.len().unwrap() - 1).unwrap();
+        let io: Arc<dyn Io> = Arc::new(disk);
+        let opened = open(&io);
+        assert!(matches!(opened, Err(Error::Corrupt { .. })), "{}: {opened:?}", name.name);
+    }
+}
+
+/// A promise: lost indexes, and a lost or damaged checkpoint of segments, cost time and nothing else.
+#[test]
+fn lost_indexes_are_made_again() {
+    let whole = stopped(true);
+    let end = Offset::new(26).unwrap();
+    let all: Vec<String> = whole.list(&directory()).unwrap().into_iter().map(|entry| entry.name).collect();
+    let indexes: Vec<&String> = all.iter().filter(|name| name.ends_with("index")).collect();
+    assert!(indexes.len() > 6);
+    for lost in [indexes.clone(), vec![indexes[0]], vec![indexes[1]], vec![&vouched::FILE.to_owned()]] {
+        let disk = whole.after_crash(Crash::KeepAll);
+        lost.iter().for_each(|name| disk.remove_file(&directory().join(name)).unwrap());
+        let io: Arc<dyn Io> = Arc::new(disk);
+        let (log, _) = open(&io).unwrap();
+        assert_prefix(&log, end, end);
+        for wanted in 0..26 {
+            let found = log.reader().find_timestamp(Timestamp::from_millis(wanted), end).unwrap();
+            assert_eq!(found.map(|(offset, _)| offset.get() as i64), Some(wanted), "without {lost:?}");
+        }
+    }
+}
+
+/// Reads everything as a client does: what it accepts has a good CRC. Gives what was read until something was wrong.
+fn read_as_clients_do(log: &PartitionLog) -> Vec<(u64, u64)> {
+    let (reader, end, mut next, mut all) = (log.reader(), log.log_end(), log.log_start(), Vec::new());
+    while next < end {
+        let Ok(ReadOutcome::Batches { bytes, next_offset }) = reader.read(next, end, 300, ReadMode::Blocking) else { return all };
+        for batch in StoredBatches::new(bytes) {
+            let Ok(batch) = batch else { return all };
+            if batch.verify().is_err() {
+                return all;
+            }
+            for record in &batch.records().unwrap() {
+                let record = record.unwrap();
+                all.push((record.offset.get(), std::str::from_utf8(record.value.unwrap()).unwrap().parse().unwrap()));
+            }
+        }
+        if next_offset <= next {
+            return all;
+        }
+        next = next_offset;
+    }
+    all
+}
+
+/// A promise: with a bit turned in any byte of any file, a start says so, or whoever reads gets right records up to some point and no wrong ones, or
+/// nothing has changed. Times are found right or with an error.
+#[test]
+fn a_turned_bit_gives_no_wrong_record() {
+    let whole = stopped(true);
+    let (mut harmless, mut refused, mut noticed) = (0, 0, 0);
+    let in_root =
+        ["recovery-point-offset-checkpoint", "log-start-offset-checkpoint", "meta.properties"].map(|name| Path::new(ROOT).join(name));
+    let in_log = whole.list(&directory()).unwrap().into_iter().map(|entry| directory().join(entry.name));
+    for path in in_root.into_iter().filter(|path| whole.length(path).is_ok()).chain(in_log) {
+        let length = whole.length(&path).unwrap();
+        for byte in (0..length).step_by(if path.extension().is_some_and(|extension| extension == "log") { 3 } else { 1 }) {
+            let disk = whole.after_crash(Crash::KeepAll);
+            disk.flip_bit(&path, byte, (byte % 8) as u8).unwrap();
+            let io: Arc<dyn Io> = Arc::new(disk);
+            let Ok((log, _)) = open(&io) else {
+                refused += 1;
+                continue;
+            };
+            let read = read_as_clients_do(&log);
+            assert!(read.iter().enumerate().all(|(n, record)| *record == (n as u64, n as u64)), "{path:?} byte {byte}: {read:?}");
+            if read.len() == 26 {
+                harmless += 1
+            } else {
+                noticed += 1
+            }
+            for wanted in [0, 7, 13, 25] {
+                if let Ok(found) = log.reader().find_timestamp(Timestamp::from_millis(wanted), log.log_end()) {
+                    // Where a batch says a wrong time of itself, it is not believed by who checks its CRC; here nobody does.
+                    let is_log = path.extension().is_some_and(|extension| extension == "log");
+                    assert!(is_log || found.is_none_or(|(offset, _)| offset.get() as i64 == wanted), "{path:?} byte {byte}: {found:?}");
+                }
+            }
+        }
+    }
+    println!("harmless {harmless}, refused at the start {refused}, noticed by readers {noticed}");
+    assert!(harmless > 0 && refused > 0 && noticed > 0);
+}
+
+/// A promise: a leader is noted before it writes, once, and is known after a crash; a trim keeps who wrote the first record.
+#[test]
+fn leaders_are_noted() {
+    let disk = Faulty::new();
+    let mut log = filled(&disk, 4);
+    let file = directory().join("leader-epoch-checkpoint");
+    let text = |disk: &Faulty| crate::io::read_small(disk, &file).unwrap().map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!(text(&disk), None);
+    log.begin_epoch(LeaderEpoch::new(3)).unwrap();
+    let steps = disk.steps();
+    log.begin_epoch(LeaderEpoch::new(3)).unwrap();
+    assert_eq!(disk.steps(), steps, "it is known");
+    log.append(&[batch(log.log_end(), 2, 50)]).unwrap();
+    log.sync().unwrap();
+    let disk = disk.after_crash(Crash::LoseAll);
+    assert_eq!(text(&disk).unwrap(), "0\n1\n3 8\n");
+    let io: Arc<dyn Io> = Arc::new(disk.clone());
+    let (mut log, _) = open(&io).unwrap();
+    log.begin_epoch(LeaderEpoch::new(5)).unwrap();
+    drop(log.trim_to(Offset::new(9).unwrap()).unwrap());
+    assert_eq!(text(&disk).unwrap(), "0\n2\n3 9\n5 10\n");
+}
