@@ -20,6 +20,7 @@ mod guide;
 mod in_equals_out;
 mod oracles;
 mod schemathesis;
+mod second_reader;
 mod slow_clients;
 mod slow_disk;
 mod slow_readers;
