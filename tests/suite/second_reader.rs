@@ -58,6 +58,7 @@ fn it_agrees_with_every_file() {
     assert_eq!(problems(&stopped), [] as [&Value; 0], "after a stop");
     assert!(stopped["ok"] == true && stopped["counts"].to_string().len() > 20, "{stopped}");
     let log = data.path().join("t-0");
+    kafkas_own_tool_agrees(&log);
     let names: Vec<String> = std::fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     for suffix in [".timeindex", ".index", ".log"] {
         let mut files: Vec<_> = names.iter().filter(|name| name.ends_with(suffix)).collect();
@@ -71,6 +72,33 @@ fn it_agrees_with_every_file() {
         assert!(!problems(&verify(data.path(), &["--contiguous"])).is_empty(), "{suffix}");
         std::fs::write(&path, whole).unwrap();
     }
+}
+
+/// Kafka's `DumpLogSegments` over a partition's files, if `KAFKA_HOME` names a folder with Kafka's jars in `libs` (and there is a `java`).
+fn kafkas_own_tool_agrees(log: &Path) {
+    let Some(home) = std::env::var_os("KAFKA_HOME") else {
+        eprintln!("SKIPPED: KAFKA_HOME is not set, so Kafka's own tool has not looked at the files");
+        return;
+    };
+    let entries = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path());
+    let is_known = |path: &Path| path.extension().is_some_and(|suffix| suffix == "log" || suffix == "index" || suffix == "timeindex");
+    let mut files: Vec<_> = entries.filter(|path| is_known(path)).map(|path| path.display().to_string()).collect();
+    files.sort();
+    let jars = Path::new(&home).join("libs/*");
+    let output = Command::new("java")
+        .arg("-cp")
+        .arg(jars)
+        .args(["kafka.tools.DumpLogSegments", "--deep-iteration", "--files", &files.join(",")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let batches = said.lines().filter(|line| line.starts_with("baseOffset: ")).count();
+    let complaints: Vec<_> = ["Found ", "ismatch", "isvalid: false", "non-consecutive", "Exception"]
+        .into_iter()
+        .flat_map(|word| said.lines().filter(move |line| line.contains(word)))
+        .collect();
+    assert!(output.status.success() && batches > 50 && complaints.is_empty(), "{batches} batches, {complaints:?}");
+    println!("DumpLogSegments: {batches} batches in {} files, no complaint", files.len());
 }
 
 /// A promise: the second reader passes its own tests.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use crate::compression::Codec;
 use crate::limits;
@@ -160,7 +161,7 @@ pub const DEFINITIONS: &[Definition] = &[
     define("durability", Kind::OneOf(&["fsync", "replicated"]), "fsync", "What counts as written: what is synced to disk, or what the operating system has taken on every in-sync replica."),
     define("file.delete.delay.ms", at_least(0), "60000", "How long a file that is no longer needed stays on disk.").inert(),
     define("flush.messages", at_least(1), NEVER, "With durability=replicated: sync after so many records."),
-    define("flush.ms", at_least(0), NEVER, "With durability=replicated: sync after so long.").inert(),
+    define("flush.ms", at_least(0), NEVER, "With durability=replicated: sync after so long."),
     define("index.interval.bytes", Kind::Integer { min: 0, max: i32::MAX as i64 }, "4096", "Bytes of log between two entries of the offset index."),
     define("max.compaction.lag.ms", at_least(1), NEVER, "After how long a record is compacted at the latest.").inert(),
     define("max.message.bytes", Kind::Integer { min: 1024, max: limits::BATCH_BYTES_MAX as i64 }, "1048588", "The largest batch, as stored."),
@@ -238,6 +239,8 @@ pub struct TopicConfig {
     pub durability: Durability,
     /// `flush.messages`
     pub flush_records: u64,
+    /// `flush.ms`; `None` is never.
+    pub flush_interval: Option<Duration>,
     /// `index.interval.bytes`
     pub index_interval_bytes: u64,
     /// `max.message.bytes`
@@ -283,6 +286,7 @@ impl TopicConfig {
             compression: Codec::ALL.into_iter().find(|codec| codec.name() == get("compression.type")),
             durability: if get("durability") == "fsync" { Durability::Fsync } else { Durability::Replicated },
             flush_records: unsigned("flush.messages"),
+            flush_interval: Some(unsigned("flush.ms")).filter(|_| get("flush.ms") != NEVER).map(Duration::from_millis),
             index_interval_bytes: unsigned("index.interval.bytes"),
             batch_bytes_max: usize::try_from(integer("max.message.bytes")).unwrap_or_default(),
             timestamp_type: match get("message.timestamp.type") {

@@ -386,6 +386,27 @@ async fn turning_to_fsync_syncs_what_is_written() {
     node.stop().await;
 }
 
+/// A promise: with `flush.ms` what was acknowledged without a sync is synced soon after, by itself, and only then; without it, it is not.
+#[tokio::test]
+async fn what_is_written_is_synced_in_time() {
+    let node = Node::start(Faulty::new()).await;
+    let timed = node.topic("timed", &[("durability", "replicated"), ("flush.ms", "40")]).await;
+    let never = node.topic("never", &[("durability", "replicated")]).await;
+    let synced = |topic: &Topic| node.broker.partition(topic, PartitionIndex::new(0)).unwrap().marks().synced_end.get();
+    node.produce(&never, &["a"]).await.unwrap();
+    for round in 1..=3 {
+        node.produce(&timed, &["a"]).await.unwrap();
+        let partition = node.broker.partition(&timed, PartitionIndex::new(0)).unwrap();
+        let mut marks = partition.watch();
+        tokio::time::timeout(LONG, marks.wait_for(|marks| marks.synced_end.get() == round)).await.unwrap().unwrap();
+    }
+    let syncs = node.disk.syncs();
+    assert_eq!((synced(&timed), synced(&never)), (3, 0));
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    assert_eq!(node.disk.syncs(), syncs, "there is nothing left to sync");
+    node.stop().await;
+}
+
 /// A promise: a batch of a few kilobytes that unpacks to more than a batch may have harms nobody, whatever codec the topic wants.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bomb_stays_packed() {

@@ -11,6 +11,7 @@ use tidegate_storage::{LogConfig, PartitionLog};
 use tidegate_types::topic_config::Durability;
 use tidegate_types::{LeaderEpoch, Offset, TopicConfig, TopicPartition};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::coalesce::{self, Group, Waiting};
@@ -60,6 +61,8 @@ pub(super) struct Task {
     written: Waiters<Owner>,
     progress: Progress,
     unsynced_records: u64,
+    /// When what is written and does not have to be synced to count is synced all the same (`flush.ms`).
+    flush_at: Option<Instant>,
     /// A sync that failed is not tried again by itself: the log says no from then on.
     sync_failed: bool,
     marks: watch::Sender<Marks>,
@@ -88,6 +91,7 @@ impl Task {
             written: Waiters::default(),
             progress,
             unsynced_records: 0,
+            flush_at: None,
             sync_failed: false,
             marks,
             closing: Vec::new(),
@@ -109,8 +113,18 @@ impl Task {
                     message = inbox.recv(), if self.closing.is_empty() => self.take(message, &mut inbox),
                 },
                 Home::Here(_) | Home::Lost => {
-                    let message = inbox.recv().await;
-                    self.take(message, &mut inbox);
+                    let flush_at = self.flush_at.filter(|_| !self.sync_failed);
+                    let flush = async {
+                        match flush_at {
+                            Some(at) => tokio::time::sleep_until(at).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        message = inbox.recv() => self.take(message, &mut inbox),
+                        // Then there is something to sync.
+                        () = flush => {}
+                    }
                 }
             }
         }
@@ -157,6 +171,8 @@ impl Task {
             self.publish();
         }
         self.config = config;
+        self.flush_at = None;
+        self.schedule_flush();
     }
 
     /// Sends the next trim or group to a disk thread, if there is one and the log is here.
@@ -209,13 +225,23 @@ impl Task {
     }
 
     fn needs_sync(&self) -> bool {
-        self.progress.needs_sync() && !self.sync_failed
+        (self.progress.needs_sync() || self.is_flush_due()) && !self.sync_failed
+    }
+
+    fn is_flush_due(&self) -> bool {
+        self.flush_at.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// The oldest unsynced record waits from when its write was known to be done.
+    fn schedule_flush(&mut self) {
+        let interval = self.config.flush_interval.filter(|_| self.progress.synced_end() < self.progress.log_end());
+        self.flush_at = interval.and_then(|interval| self.flush_at.or_else(|| Instant::now().checked_add(interval)));
     }
 
     fn plan_write(&self, group: &Group<Owner>) -> Write {
         let records: u64 = group.batches.iter().map(tidegate_types::RecordBatch::record_count).sum();
         let unsynced = self.unsynced_records.saturating_add(records);
-        let sync = self.config.durability == Durability::Fsync || unsynced >= self.config.flush_records;
+        let sync = self.config.durability == Durability::Fsync || unsynced >= self.config.flush_records || self.is_flush_due();
         Write { epoch: self.epoch, config: self.config.clone(), sync, partition: Arc::from(self.id.to_string()) }
     }
 
@@ -260,6 +286,7 @@ impl Task {
     fn note_ends(&mut self, log: &PartitionLog) -> bool {
         self.unsynced_records = log.log_end().since(log.synced_end());
         let moved = self.progress.disk(log.log_end(), log.synced_end());
+        self.schedule_flush();
         moved.is_some() || self.marks.borrow().synced_end != self.progress.synced_end()
     }
 
