@@ -4,6 +4,7 @@ mod fetch;
 mod partitions;
 mod produce;
 mod request;
+mod retention;
 mod topics;
 mod trim;
 
@@ -48,10 +49,15 @@ pub struct BrokerConfig {
     pub recovery_threads: usize,
     /// How often the recovery points are written down.
     pub checkpoint_interval: Duration,
+    /// How often it is looked for segments that retention no longer keeps (`log.retention.check.interval.ms`).
+    pub retention_check_interval: Duration,
 }
 
 /// How often recovery points are written down where nothing else is said.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often retention looks where nothing else is said.
+pub const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(300);
 
 /// What the broker is put together from. It owns none of it alone, but nobody else writes to the store while it runs.
 #[derive(Debug)]
@@ -81,7 +87,7 @@ struct Inner {
     metadata: watch::Receiver<Published>,
     partitions: Partitions,
     in_flight: Admission,
-    /// One trim at a time: the notes of all partitions are in one file, and removing files loads the disk.
+    /// One trim at a time, retention's too: the notes of all partitions are in one file, and removing files loads the disk.
     trims: Arc<Semaphore>,
     /// Cancelled when the node begins to stop: whoever waits for records gets what there is.
     draining: CancellationToken,
@@ -118,6 +124,7 @@ impl Broker {
         broker.inner.partitions.follow(&published).await;
         broker.spawn(Self::follow_metadata);
         broker.spawn(Self::write_checkpoints);
+        broker.spawn(Self::apply_retention);
         Ok(broker)
     }
 

@@ -21,8 +21,8 @@ pub mod peer;
 pub use admission::{Admission, Permit};
 pub use broker::{
     Acks, Appended, Broker, BrokerConfig, BrokerParts, CHECKPOINT_INTERVAL, ClusterDescription, EnsureOutcome, FetchRequest, Fetched,
-    NewTopic, NodeDescription, OffsetQuestion, OffsetReset, Offsets, PartitionDescription, Payload, Position, Ticket, TopicChange,
-    TopicDescription,
+    NewTopic, NodeDescription, OffsetQuestion, OffsetReset, Offsets, PartitionDescription, Payload, Position, RETENTION_CHECK_INTERVAL,
+    Ticket, TopicChange, TopicDescription,
 };
 pub use error::Error;
 pub use metadata::image::{MetadataImage, Node, PartitionState, Published, Topic};

@@ -20,6 +20,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tidegate_types::{Limits, NodeId};
 
@@ -56,6 +57,8 @@ pub struct Config {
     pub disk_threads: usize,
     /// Logs that are read and checked at a time when the node starts.
     pub recovery_threads: usize,
+    /// How often retention looks for segments to delete.
+    pub retention_check_interval: Duration,
     /// Its rack, if it has one.
     pub rack: Option<String>,
     /// Origins of web pages that may call it; none is same-origin only.
@@ -198,6 +201,7 @@ impl Config {
             default_partitions: values.number("num.partitions"),
             disk_threads: values.number("disk.threads"),
             recovery_threads: values.number("num.recovery.threads.per.data.dir"),
+            retention_check_interval: Duration::from_millis(values.number("log.retention.check.interval.ms")),
             rack: values.optional("broker.rack").map(str::to_owned),
             cors_origins: values.list("cors.origins"),
             log_level: values.text("log.level").to_owned(),

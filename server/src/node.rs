@@ -225,6 +225,7 @@ impl Settled {
             disk_threads: self.config.disk_threads,
             checkpoint_interval: CHECKPOINT_INTERVAL,
             recovery_threads: self.config.recovery_threads,
+            retention_check_interval: self.config.retention_check_interval,
         }
     }
 }

@@ -18,7 +18,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`store`] | the data directory: lock, format version, identities, opening and dropping logs |
-//! | [`log`] | one partition's log: append, sync, roll, trim; one writer |
+//! | [`log`] | one partition's log: append, sync, roll, trim, retention; one writer |
 //! | [`reader`] | reading beside the writer, without a lock |
 //! | [`segment`] | one file of batches: active, then sealed |
 //! | `shelf` | the sealed segments that are open |
@@ -51,7 +51,7 @@ pub mod time_index;
 mod vouched;
 
 pub use error::Error;
-pub use log::{LogConfig, PartitionLog, Trimmed};
+pub use log::{Expired, LogConfig, PartitionLog, RetentionPolicy, Trimmed};
 pub use reader::{LogReader, ReadMode, ReadOutcome};
 pub use recovery::RecoveryReport;
 pub use store::{Identity, Store};

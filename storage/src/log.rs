@@ -19,8 +19,10 @@ use crate::segment::{ActiveSegment, Segment};
 use crate::shelf::Shelf;
 use crate::vouched::{self, Vouched};
 
+mod retention;
 mod trim;
 
+pub use retention::{Expired, RetentionPolicy};
 pub use trim::Trimmed;
 pub(crate) use trim::{StartNote, remove_leftovers, without_given_up};
 

@@ -40,7 +40,7 @@ pub enum ReadOutcome {
 /// Reads one log. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LogReader {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// How far before the wanted batch an index entry may point, roughly: read along with the wanted bytes.

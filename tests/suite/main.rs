@@ -19,6 +19,7 @@ mod graceful;
 mod guide;
 mod in_equals_out;
 mod oracles;
+mod retention;
 mod schemathesis;
 mod second_reader;
 mod slow_clients;

@@ -155,11 +155,11 @@ const NEVER: &str = "9223372036854775807";
 #[rustfmt::skip]
 pub const DEFINITIONS: &[Definition] = &[
     define("cleanup.policy", Kind::ListOf(&["delete", "compact"]), "delete", "What becomes of old records: segments are deleted, or the latest record of each key is kept.")
-        .partly("With `compact`, records must have keys. Nothing is deleted or compacted yet."),
+        .partly("With `compact`, records must have keys. Nothing is compacted yet."),
     define("compression.type", Kind::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "producer", "How batches are packed on disk; 'producer' leaves them as they come."),
     define("delete.retention.ms", at_least(0), "86400000", "How long a compacted topic keeps tombstones.").inert(),
     define("durability", Kind::OneOf(&["fsync", "replicated"]), "fsync", "What counts as written: what is synced to disk, or what the operating system has taken on every in-sync replica."),
-    define("file.delete.delay.ms", at_least(0), "60000", "How long a file that is no longer needed stays on disk.").inert(),
+    define("file.delete.delay.ms", at_least(0), "60000", "How long the files of a segment that retention has deleted stay on disk; those of a trim go at once."),
     define("flush.messages", at_least(1), NEVER, "With durability=replicated: sync after so many records."),
     define("flush.ms", at_least(0), NEVER, "With durability=replicated: sync after so long."),
     define("index.interval.bytes", Kind::Integer { min: 0, max: i32::MAX as i64 }, "4096", "Bytes of log between two entries of the offset index."),
@@ -171,8 +171,8 @@ pub const DEFINITIONS: &[Definition] = &[
     define("min.cleanable.dirty.ratio", Kind::Ratio, "0.5", "The share of a log that must be uncompacted before it is compacted.").inert(),
     define("min.compaction.lag.ms", at_least(0), "0", "How long a record stays uncompacted at least.").inert(),
     define("min.insync.replicas", Kind::Integer { min: 1, max: i32::MAX as i64 }, "1", "In-sync replicas that acks=all needs; not set, it is the majority of the replication factor.").inert(),
-    define("retention.bytes", at_least(-1), "-1", "Bytes of a partition beyond which old segments are deleted; -1 is no bound.").inert(),
-    define("retention.ms", at_least(-1), "604800000", "Age beyond which segments are deleted; -1 is no bound.").inert(),
+    define("retention.bytes", at_least(-1), "-1", "Bytes of a partition beyond which old segments are deleted; -1 is no bound."),
+    define("retention.ms", at_least(-1), "604800000", "Age of its newest record beyond which a segment is deleted; -1 is no bound."),
     define("segment.bytes", Kind::Integer { min: limits::SEGMENT_BYTES_MIN as i64, max: limits::SEGMENT_BYTES_MAX as i64 }, "1073741824", "Size at which a new segment is begun."),
     define("segment.index.bytes", Kind::Integer { min: 1024, max: i32::MAX as i64 }, "10485760", "Size of an index at which a new segment is begun."),
     define("segment.ms", at_least(1), "604800000", "Age at which a new segment is begun, by the timestamps of its first batch and of what comes."),
@@ -255,6 +255,8 @@ pub struct TopicConfig {
     pub retention_ms: Option<i64>,
     /// `retention.bytes`; `None` is no bound.
     pub retention_bytes: Option<u64>,
+    /// `file.delete.delay.ms`
+    pub file_delete_delay_ms: u64,
     /// `segment.bytes`
     pub segment_bytes: u64,
     /// `segment.index.bytes`
@@ -297,6 +299,7 @@ impl TopicConfig {
             timestamp_after_max_ms: integer("message.timestamp.after.max.ms"),
             retention_ms: bounded("retention.ms"),
             retention_bytes: bounded("retention.bytes").map(i64::unsigned_abs),
+            file_delete_delay_ms: unsigned("file.delete.delay.ms"),
             segment_bytes: unsigned("segment.bytes"),
             segment_index_bytes: unsigned("segment.index.bytes"),
             segment_ms: unsigned("segment.ms"),

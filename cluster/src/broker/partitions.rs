@@ -90,6 +90,17 @@ impl Partitions {
         let _ = followed.wait_for(|followed| *followed >= version).await;
     }
 
+    /// Every open partition with its topic, as they are now.
+    pub(super) fn all_open(&self) -> Vec<(Arc<Topic>, Arc<Partition>)> {
+        let open = self.open.load();
+        let slots = open.values().flat_map(|open| open.slots.values().map(|slot| (&open.topic, slot)));
+        let open = slots.filter_map(|(topic, slot)| match slot {
+            Slot::Open(partition) => Some((Arc::clone(topic), Arc::clone(partition))),
+            Slot::Failed(_) => None,
+        });
+        open.collect()
+    }
+
     /// Up to where each open log is synced.
     pub(super) fn synced(&self) -> BTreeMap<TopicPartition, Offset> {
         let open = self.open.load();

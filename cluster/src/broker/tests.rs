@@ -13,6 +13,7 @@ use crate::metadata::image::ClusterSecret;
 use crate::metadata::quorum::{Compaction, FirstStart, RaftConfig, RaftQuorum, Timings};
 use crate::peer::NoPeers;
 
+mod retention;
 mod trim;
 
 static LIMITS: LazyLock<Limits> = LazyLock::new(Limits::default);
@@ -49,6 +50,8 @@ impl Node {
             // Never: these tests count what happens on the disk.
             checkpoint_interval: Duration::from_secs(3_600),
             recovery_threads: 2,
+            // Never: tests look themselves.
+            retention_check_interval: Duration::from_secs(3_600),
         };
         let parts = BrokerParts {
             config,

@@ -4,7 +4,7 @@
 //!   append() ──admitted──> mailbox ──> task ── group ──> disk thread: write, sync
 //!                                       ^                      │
 //!      Ticket <── Appended ── waiters ──┴──── ends ────────────┘
-//!   trim() ─── one at a time on the node ──> mailbox ──> task ──> disk thread: note the start ──> its files removed on another thread
+//!   trim(), expire() ─── one at a time on the node ──> mailbox ──> task ──> disk thread: note the start ──> files removed on another thread
 //!   fetch ───── watches the high watermark, reads the log beside the writer
 //!
 //!   log_start ≤ high_watermark ≤ synced_end ≤ log_end          (durability=fsync; with replicated: high_watermark ≤ log_end)
@@ -14,6 +14,7 @@
 
 mod coalesce;
 mod progress;
+mod removal;
 mod task;
 mod trim;
 mod waiters;
@@ -97,7 +98,7 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// Messages that are no appends: trims (one at a time on the whole node), configs and the end.
+/// Messages that are no appends: trims and retention (one at a time on the whole node), configs and the end.
 const MAILBOX_RESERVE: usize = 8;
 
 impl Partition {
@@ -161,10 +162,20 @@ impl Partition {
     /// files removed too. Once this is polled, the trim runs to its end, whatever becomes of the caller.
     pub(crate) async fn trim(&self, before: u64, turn: OwnedSemaphorePermit) -> Result<Offset, Error> {
         let (reply, trimmed) = oneshot::channel();
-        let request = trim::Request { before, reply, turn };
+        let request = trim::Request::Before { before, reply, turn };
         self.mailbox.send(Message::Trim(request)).await.map_err(|_| Error::LeaderUnavailable)?;
         // The task has ended without an answer: nothing is known of the trim.
         trimmed.await.map_err(|_| Error::WriteTimeout)?
+    }
+
+    /// Gives up what the topic's rules no longer keep; returns when that is noted, or cannot be. `turn` is given back then, or when the files
+    /// are removed. Once this is polled, it runs to its end.
+    pub(crate) async fn expire(&self, turn: OwnedSemaphorePermit) {
+        let (reply, noted) = oneshot::channel();
+        // A task that has ended keeps no log. Whatever else went wrong, the task has said.
+        if self.mailbox.send(Message::Trim(trim::Request::Expired { reply, turn })).await.is_ok() {
+            let _ = noted.await;
+        }
     }
 
     /// Closes the log after all that is admitted has been written; gives its synced end. New appends are refused.

@@ -1,21 +1,22 @@
 //! The task that owns a partition: gathers appends, has one group at a time written and synced, and answers when it counts. In between it
-//! trims.
+//! gives up the oldest, as trims and retention want it.
 //!
 //! What is on disk at the moment of an answer: with `acks=all` and `durability=fsync`, the batch, all before it, and the directory entry of
 //! its file; with `acks=leader` or `durability=replicated`, the batch is in the page cache. A crash in between leaves a prefix of the groups.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_storage::{LogConfig, PartitionLog};
 use tidegate_types::topic_config::Durability;
 use tidegate_types::{LeaderEpoch, Offset, TopicConfig, TopicPartition};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use super::coalesce::{self, Group, Waiting};
 use super::progress::Progress;
+use super::removal::Removals;
 use super::waiters::Waiters;
 use super::{Marks, Message, Owner, Surroundings, trim};
 use crate::broker::{Acks, Appended};
@@ -56,8 +57,8 @@ pub(super) struct Task {
     home: Home,
     waiting: VecDeque<Waiting<Owner>>,
     trims: VecDeque<trim::Request>,
-    /// On their way to remove what trims have given up.
-    removals: TaskTracker,
+    /// Of what was given up.
+    removals: Removals,
     written: Waiters<Owner>,
     progress: Progress,
     unsynced_records: u64,
@@ -79,6 +80,7 @@ impl Task {
     ) -> (watch::Receiver<Marks>, Self) {
         let progress = Progress::recovered(config.durability, log.log_end());
         let (marks, watcher) = watch::channel(marks_of(&progress));
+        let removals = Removals::new(&id);
         let task = Self {
             id,
             epoch,
@@ -87,7 +89,7 @@ impl Task {
             home: Home::Here(log),
             waiting: VecDeque::new(),
             trims: VecDeque::new(),
-            removals: TaskTracker::new(),
+            removals,
             written: Waiters::default(),
             progress,
             unsynced_records: 0,
@@ -190,9 +192,9 @@ impl Task {
     /// Where the log is after it was given something to do. A trim goes first: there is one at a time, and it is short.
     fn send_out(&mut self, log: PartitionLog) -> Home {
         while let Some(request) = self.trims.pop_front() {
-            match trim::target(request.before, log.log_start(), self.progress.high_watermark()) {
-                Ok(to) => return self.submit(move || Done::Trimmed(trim::Done::run(log, to, request))),
-                Err(error) => request.refuse(error),
+            let now = self.around.clock.wall();
+            if let Some(plan) = request.plan(log.log_start(), self.progress.high_watermark(), &self.config, now) {
+                return self.submit(move || Done::Trimmed(plan.run(log)));
             }
         }
         self.write_next(log)
@@ -275,10 +277,13 @@ impl Task {
     }
 
     fn settle_trim(&mut self, done: trim::Done) {
-        self.note_ends(&done.log);
-        self.home = Home::Here(done.settle(&self.removals));
+        let (marks_moved, start_moved) = (self.note_ends(&done.log), done.has_moved());
+        let delay = Duration::from_millis(self.config.file_delete_delay_ms);
+        self.home = Home::Here(done.settle(&self.id, delay, &mut self.removals));
         // Also if no mark has moved: who waits at an offset that is gone should know.
-        self.publish();
+        if marks_moved || start_moved {
+            self.publish();
+        }
         self.release();
     }
 
@@ -315,8 +320,7 @@ impl Task {
     /// Syncs and closes the log, on a disk thread, and tells those who asked. Afterwards nothing of it touches its directory any more:
     /// another log may take over the name.
     async fn close(&mut self) {
-        self.removals.close();
-        self.removals.wait().await;
+        self.removals.end().await;
         let result = match std::mem::replace(&mut self.home, Home::Lost) {
             Home::Here(log) => {
                 let (send, closed) = oneshot::channel();

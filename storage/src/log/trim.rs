@@ -21,7 +21,7 @@ use super::PartitionLog;
 use crate::Error;
 use crate::checkpoint::OffsetCheckpoint;
 use crate::io::Io;
-use crate::segment::{Segment, parse_any_file_name};
+use crate::segment::parse_any_file_name;
 
 /// A log's own entry in the checkpoint of log starts.
 #[derive(Debug)]
@@ -51,13 +51,14 @@ impl StartNote {
 pub struct Trimmed {
     io: Arc<dyn Io>,
     directory: PathBuf,
-    segments: Vec<Arc<Segment>>,
+    /// Names, not open files: the room is free as soon as the names and the last reader are gone.
+    paths: Vec<PathBuf>,
 }
 
 impl Trimmed {
     /// Whether there is nothing to remove.
     pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
+        self.paths.is_empty()
     }
 
     /// Removes the files. Blocks for as long as the file system takes to free them; before it returns, no log may take over the directory.
@@ -65,15 +66,15 @@ impl Trimmed {
     /// # Errors
     /// [`Error::Io`]; what is left then is removed by the next start.
     pub fn remove(self) -> Result<(), Error> {
-        if self.segments.is_empty() {
+        if self.paths.is_empty() {
             return Ok(());
         }
-        for segment in &self.segments {
+        for path in &self.paths {
             // The indexes first, which are worth nothing without their log.
             for index in ["index", "timeindex"] {
-                remove_if_there(self.io.as_ref(), &segment.path.with_extension(index))?;
+                remove_if_there(self.io.as_ref(), &path.with_extension(index))?;
             }
-            remove_if_there(self.io.as_ref(), &segment.path)?;
+            remove_if_there(self.io.as_ref(), path)?;
         }
         self.io.sync_dir(&self.directory).map_err(Error::io("sync directory", &self.directory))
     }
@@ -89,10 +90,13 @@ impl PartitionLog {
     pub fn trim_to(&mut self, to: Offset) -> Result<Trimmed, Error> {
         assert!(to <= self.log_end, "what is not there yet is not given up");
         self.check_poison()?;
-        let mut trimmed = Trimmed { io: Arc::clone(&self.io), directory: self.directory.clone(), segments: Vec::new() };
-        if to <= self.log_start() {
-            return Ok(trimmed);
+        if to > self.log_start() {
+            self.raise_start(to)?;
         }
+        Ok(self.drop_given_up())
+    }
+
+    fn raise_start(&mut self, to: Offset) -> Result<(), Error> {
         if to > self.synced_end {
             self.sync()?;
         }
@@ -100,17 +104,25 @@ impl PartitionLog {
             return Err(if error.code() == ErrorCode::StorageFailed { self.poison(error) } else { error });
         }
         self.shared.log_start.store(to.get(), Ordering::Release);
-        let mut segments = Vec::clone(&self.shared.segments.load());
-        let given_up = given_up(segments.len(), |i| segments[i].base, to);
         if self.epochs.cut_start(to)
             && let Err(error) = self.epochs.write(self.io.as_ref(), &self.directory)
         {
             // The start itself is noted; the next start cuts them again.
             tracing::warn!(%error, "the leaders' epochs were not cut");
         }
-        trimmed.segments = segments.drain(..given_up).collect();
-        self.shared.segments.store(Arc::new(segments));
-        Ok(trimmed)
+        Ok(())
+    }
+
+    /// Takes out of the list what lies wholly before the start.
+    fn drop_given_up(&self) -> Trimmed {
+        let mut trimmed = Trimmed { io: Arc::clone(&self.io), directory: self.directory.clone(), paths: Vec::new() };
+        let mut segments = Vec::clone(&self.shared.segments.load());
+        let given_up = given_up(segments.len(), |i| segments[i].base, self.log_start());
+        if given_up > 0 {
+            trimmed.paths = segments.drain(..given_up).map(|segment| segment.path.clone()).collect();
+            self.shared.segments.store(Arc::new(segments));
+        }
+        trimmed
     }
 }
 

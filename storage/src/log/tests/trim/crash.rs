@@ -1,4 +1,4 @@
-//! Trims and the plug: what the next start finds.
+//! Trims, retention and the plug: what the next start finds.
 
 use super::*;
 
@@ -9,6 +9,12 @@ enum Act {
     /// Gives up so many thousandths of what there is; the files are removed at once, or left to the next start.
     Trim {
         thousandths: u64,
+        remove: bool,
+    },
+    /// A look of retention, at the time that is the log's end: records are as old as there are records behind them.
+    Expire {
+        ms: Option<i64>,
+        bytes: Option<u64>,
         remove: bool,
     },
 }
@@ -45,6 +51,19 @@ fn play_trims(io: &Arc<dyn Io>, history: &[Act]) -> Came {
                     came.start = came.tried_start;
                     assert_eq!(log.log_start(), came.start);
                     if remove { trimmed.remove() } else { Ok(()) }
+                })
+            }
+            Act::Expire { ms, bytes, remove } => {
+                let (policy, now) = (RetentionPolicy { ms, bytes }, Timestamp::from_millis(i64::try_from(log.log_end().get()).unwrap()));
+                let expired = log.shared.expired(log.log_end(), log.log_end(), &policy, now);
+                came.tried_start = expired.map_or(came.start, |expired| expired.start);
+                log.expire(log.log_end(), &policy, now).and_then(|done| {
+                    came.start = came.tried_start;
+                    assert_eq!((log.log_start(), done.as_ref().map(|(expired, _)| *expired)), (came.start, expired));
+                    match done {
+                        Some((_, trimmed)) if remove => trimmed.remove(),
+                        _ => Ok(()),
+                    }
                 })
             }
         };
@@ -130,15 +149,59 @@ fn a_crash_at_every_step_of_a_trim_leaves_the_old_start_or_the_new_one() {
     }
 }
 
+/// By size, by age, of everything (then the log rolls first), of unsynced records, and trims in between; of some the files wait for the next start.
+fn scripted_retention() -> Vec<Act> {
+    let append = |batches, records, padding| Act::Write(Step::Append { batches, records, padding });
+    let sync = Act::Write(Step::Sync);
+    let expire = |ms, bytes, remove| Act::Expire { ms, bytes, remove };
+    vec![
+        append(1, 3, 50),
+        append(3, 2, 100),
+        append(2, 2, 119),
+        sync,
+        expire(None, Some(900), true),
+        append(2, 4, 90),
+        expire(Some(9), None, false),
+        append(3, 2, 100),
+        expire(Some(0), None, true),
+        append(2, 2, 119),
+        Act::Trim { thousandths: 1000, remove: false },
+        append(2, 2, 119),
+        sync,
+        expire(None, None, true),
+        append(1, 2, 10),
+        expire(Some(0), Some(0), true),
+        append(1, 1, 10),
+        sync,
+    ]
+}
+
+/// A promise: the same for retention, which may roll the log before: a run that is cut anywhere has given up what it would have, or nothing.
+#[test]
+fn a_crash_at_every_step_of_retention_leaves_the_old_start_or_the_new_one() {
+    let whole = Faulty::new();
+    let io: Arc<dyn Io> = Arc::new(whole.clone());
+    let came = play_trims(&io, &scripted_retention());
+    assert_eq!((came.start.get() + 1, came.end), (came.end.get(), came.tried_end));
+    let crashes = [Crash::LoseAll, Crash::KeepAll, Crash::Kill].into_iter().chain((0..20).map(Crash::Random));
+    for crash in crashes {
+        for cut in 0..=whole.steps() {
+            trim_crash_at(&scripted_retention(), cut, crash);
+        }
+    }
+}
+
 fn any_trims() -> impl Strategy<Value = Vec<Act>> {
     let append = (1_u64..4, 1_u64..5, 1_usize..120).prop_map(|(batches, records, padding)| Step::Append { batches, records, padding });
     let trim = (0_u64..=1000, any::<bool>()).prop_map(|(thousandths, remove)| Act::Trim { thousandths, remove });
-    let act = prop_oneof![3 => append.prop_map(Act::Write), 1 => Just(Act::Write(Step::Sync)), 1 => trim];
+    let bounds = (proptest::option::of(0_i64..20), proptest::option::of(0_u64..2_000), any::<bool>());
+    let expire = bounds.prop_map(|(ms, bytes, remove)| Act::Expire { ms, bytes, remove });
+    let act = prop_oneof![3 => append.prop_map(Act::Write), 1 => Just(Act::Write(Step::Sync)), 1 => trim, 1 => expire];
     proptest::collection::vec(act, 1..25)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     /// A promise: the same for histories that nobody has thought of.
     #[test]
