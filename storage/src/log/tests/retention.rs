@@ -85,7 +85,7 @@ fn a_trimmed_log_that_is_too_old_gives_its_file_up() {
 fn a_full_disk_refuses_and_the_next_look_does_it() {
     let all = RetentionPolicy { ms: Some(0), bytes: None };
     let mut refused = 0;
-    for step in 0..12 {
+    for step in 0..40 {
         let disk = Faulty::new();
         let mut log = filled(&disk, 5);
         disk.set_plan(FaultPlan { fail_at: Some((disk.steps() + step, std::io::ErrorKind::StorageFull)), ..FaultPlan::default() });
