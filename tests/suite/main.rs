@@ -26,3 +26,4 @@ mod slow_disk;
 mod slow_readers;
 mod tidy;
 mod trim;
+mod zero_copy;
