@@ -14,33 +14,34 @@
 //! Heads that are no HTTP, and heads far beyond the limit, are answered by hyper itself, with a bare 400, 414 or 431: no request has come of
 //! them that a problem could be the answer to. Heads a little beyond the limit do reach the middleware and get their problem.
 
-use std::convert::Infallible;
+mod calls;
+mod outgoing;
+mod progress;
+mod send;
+mod socket;
+
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, Response};
-use axum::routing::future::RouteFuture;
-use bytes::{Buf, Bytes};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use bytes::Bytes;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tidegate_types::Limits;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Sleep;
 use tokio_util::task::TaskTracker;
 
+use self::calls::Calls;
+use self::outgoing::Outgoing;
+use self::progress::Progress;
+use self::socket::Socket;
 use crate::router;
 use crate::state::ApiState;
 
@@ -231,6 +232,8 @@ impl Settings {
         let head_bytes_max = limits.head_bytes.saturating_mul(2);
         let mut http1 = http1::Builder::new();
         http1.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(head_bytes_max).max_headers(HEADERS_MAX);
+        // Slices reach the socket as they are: it knows placeholders by their address.
+        http1.writev(true);
         http1.max_buf_size(head_bytes_max.saturating_add(BUFFER_BYTES_MORE));
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
@@ -255,18 +258,15 @@ impl Settings {
         }
         let progress = Arc::new(Progress::default());
         let is_http2 = prefix.starts_with(H2_PREFACE_START);
-        let socket = Socket {
-            io: TokioIo::new(stream),
-            prefix,
-            progress: Arc::clone(&progress),
-            head_timeout: (!is_http2).then_some(self.head_timeout),
-            head_timer: None,
-            goodbye: None,
-        };
-        let calls = Calls { app, progress: Arc::clone(&progress) };
+        let head_timeout = (!is_http2).then_some(self.head_timeout);
+        let socket = Socket::new(stream, prefix, Arc::clone(&progress), head_timeout);
+        let calls = Calls { app, progress: Arc::clone(&progress), outgoing: None };
         if is_http2 {
             drive(self.http2.serve_connection(socket, calls), &progress, stages).await
         } else {
+            let outgoing = Arc::new(Outgoing::default());
+            let socket = socket.sending(Arc::clone(&outgoing));
+            let calls = Calls { outgoing: Some(outgoing), ..calls };
             drive(self.http1.serve_connection(socket, calls).with_upgrades(), &progress, stages).await
         }
     }
@@ -336,222 +336,5 @@ async fn drive(connection: impl Connection, progress: &Progress, mut stages: wat
                 still.as_mut().reset(tokio::time::Instant::now() + STILL_MAX);
             }
         }
-    }
-}
-
-/// What the socket and the calls of one connection know of each other.
-#[derive(Debug, Default)]
-struct Progress {
-    /// Counts reads and writes.
-    moved: AtomicU64,
-    phase: AtomicU8,
-}
-
-/// Between requests, or before the first.
-const IDLE: u8 = 0;
-/// A part of a head is there.
-const IN_HEAD: u8 = 1;
-/// A request is being answered.
-const BUSY: u8 = 2;
-
-impl Progress {
-    fn moved(&self) -> u64 {
-        self.moved.load(Ordering::Relaxed)
-    }
-
-    fn count(&self) {
-        self.moved.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn phase(&self) -> u8 {
-        self.phase.load(Ordering::Relaxed)
-    }
-
-    fn set(&self, phase: u8) {
-        self.phase.store(phase, Ordering::Relaxed);
-    }
-}
-
-/// The socket as hyper sees it. Here is the place for what sends files without copying them.
-struct Socket {
-    io: TokioIo<TcpStream>,
-    /// Read before the protocol was known.
-    prefix: Bytes,
-    progress: Arc<Progress>,
-    /// How long a head may take; `None` where heads are not ours to see.
-    head_timeout: Option<Duration>,
-    /// Runs only while a head is incomplete, so that most requests start none.
-    head_timer: Option<Pin<Box<Sleep>>>,
-    /// There once the last answer is out.
-    goodbye: Option<Goodbye>,
-}
-
-/// How long a client may be silent before it is taken to have noticed its answer. A busy one takes seconds, and a reset would cost it the
-/// answer: it could not know then that nothing was written.
-const GOODBYE_SILENCE_MAX: Duration = Duration::from_secs(5);
-/// How long a client that goes on sending is listened to.
-const GOODBYE_MAX: Duration = Duration::from_secs(30);
-
-/// The time between the last byte to a client and the end of its connection.
-struct Goodbye {
-    ends: tokio::time::Instant,
-    silence: Pin<Box<Sleep>>,
-}
-
-impl Goodbye {
-    fn new() -> Self {
-        Self { ends: tokio::time::Instant::now() + GOODBYE_MAX, silence: Box::pin(tokio::time::sleep(GOODBYE_SILENCE_MAX)) }
-    }
-
-    fn heard(&mut self) {
-        let silent_until = tokio::time::Instant::now() + GOODBYE_SILENCE_MAX;
-        self.silence.as_mut().reset(silent_until.min(self.ends));
-    }
-}
-
-impl Socket {
-    fn received(&mut self) {
-        self.progress.count();
-        if self.progress.phase() == IDLE {
-            self.progress.set(IN_HEAD);
-            self.head_timer = None;
-        }
-    }
-
-    /// Fails when the head that is awaited has taken too long.
-    fn poll_head_timer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(timeout) = self.head_timeout.filter(|_| self.progress.phase() == IN_HEAD) else {
-            return Poll::Pending;
-        };
-        let timer = self.head_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        ready!(timer.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the head of the request came too slowly")))
-    }
-}
-
-impl Read for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        if !self.prefix.is_empty() {
-            let length = self.prefix.len().min(buffer.remaining());
-            buffer.put_slice(&self.prefix[..length]);
-            self.prefix.advance(length);
-            self.received();
-            return Poll::Ready(Ok(()));
-        }
-        match Pin::new(&mut self.io).poll_read(context, buffer) {
-            Poll::Ready(Ok(())) => {
-                self.received();
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => self.poll_head_timer(context),
-        }
-    }
-}
-
-impl Write for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write(context, bytes));
-        self.progress.count();
-        Poll::Ready(written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    /// Says goodbye, then listens a little longer: closing with unread bytes would reset the connection, and a client that is still
-    /// sending would lose the answer.
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.goodbye.is_none() {
-            ready!(Pin::new(&mut this.io).poll_shutdown(context))?;
-        }
-        let goodbye = this.goodbye.get_or_insert_with(Goodbye::new);
-        loop {
-            if goodbye.silence.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            let mut space = [0; 4 << 10];
-            let mut thrown_away = ReadBuf::new(&mut space);
-            let read = ready!(Pin::new(&mut this.io).poll_read(context, thrown_away.unfilled()));
-            if read.is_err() || thrown_away.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            goodbye.heard();
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(context, bytes));
-        self.progress.count();
-        Poll::Ready(written)
-    }
-}
-
-/// The routes, as one connection calls them.
-struct Calls {
-    app: Router,
-    progress: Arc<Progress>,
-}
-
-impl hyper::service::Service<Request<Incoming>> for Calls {
-    type Response = Response<Answer>;
-    type Error = Infallible;
-    type Future = Call;
-
-    fn call(&self, request: Request<Incoming>) -> Call {
-        self.progress.set(BUSY);
-        let answer = tower::Service::call(&mut self.app.clone(), request);
-        Call { answer, progress: Arc::clone(&self.progress) }
-    }
-}
-
-/// An answer on its way.
-struct Call {
-    answer: RouteFuture<Infallible>,
-    progress: Arc<Progress>,
-}
-
-impl Future for Call {
-    type Output = Result<Response<Answer>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(Pin::new(&mut self.answer).poll(context))?;
-        let progress = Arc::clone(&self.progress);
-        Poll::Ready(Ok(response.map(|body| Answer { body, progress })))
-    }
-}
-
-/// The body of an answer. When it is gone, the connection waits for the next request.
-struct Answer {
-    body: Body,
-    progress: Arc<Progress>,
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.progress.set(IDLE);
     }
 }

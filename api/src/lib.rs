@@ -19,6 +19,7 @@
 //! | [`dto`] | bodies of requests and answers |
 //! | [`json`] | scanning and writing JSON without copies |
 //! | [`counted`] | answers that count as under way until they are sent |
+//! | [`stored`] | answers of stored batches: copied, or left to the system to send |
 //! | [`error`] | problems; the one table from error code to status |
 //! | [`openapi`] | the contract, made from the routes |
 //! | [`state`] | what handlers are given |
@@ -34,6 +35,7 @@ mod middleware;
 pub mod openapi;
 mod routes;
 pub mod state;
+mod stored;
 
 use axum::Router;
 use tidegate_types::ErrorCode;

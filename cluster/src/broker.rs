@@ -26,8 +26,8 @@ use crate::metadata::image::{Node, Published, Topic};
 use crate::metadata::quorum::{MetadataQuorum, QuorumError};
 
 pub use self::request::{
-    Acks, Appended, ClusterDescription, EnsureOutcome, FetchRequest, Fetched, NewTopic, NodeDescription, OffsetQuestion, OffsetReset,
-    Offsets, PartitionDescription, Payload, Position, Ticket, TopicChange, TopicDescription,
+    Acks, Appended, ClusterDescription, EnsureOutcome, FetchRequest, Fetched, FetchedRanges, NewTopic, NodeDescription, OffsetQuestion,
+    OffsetReset, Offsets, PartitionDescription, Payload, Position, Ticket, TopicChange, TopicDescription,
 };
 
 /// What the broker needs to know of its node.

@@ -9,6 +9,7 @@
 //! | [`metadata`] | topics, nodes and configs, replicated by Raft |
 //! | [`partition`] | one partition: its task, its waiters, its progress |
 //! | [`peer`] | node-to-node calls, behind a trait |
+//! | [`stored`] | stored batches that stay in their files until they are sent |
 //! | [`error`] | what can go wrong |
 
 pub mod admission;
@@ -17,12 +18,14 @@ pub mod error;
 pub mod metadata;
 pub mod partition;
 pub mod peer;
+pub mod stored;
 
 pub use admission::{Admission, Permit};
 pub use broker::{
     Acks, Appended, Broker, BrokerConfig, BrokerParts, CHECKPOINT_INTERVAL, ClusterDescription, EnsureOutcome, FetchRequest, Fetched,
-    NewTopic, NodeDescription, OffsetQuestion, OffsetReset, Offsets, PartitionDescription, Payload, Position, RETENTION_CHECK_INTERVAL,
-    Ticket, TopicChange, TopicDescription,
+    FetchedRanges, NewTopic, NodeDescription, OffsetQuestion, OffsetReset, Offsets, PartitionDescription, Payload, Position,
+    RETENTION_CHECK_INTERVAL, Ticket, TopicChange, TopicDescription,
 };
 pub use error::Error;
 pub use metadata::image::{MetadataImage, Node, PartitionState, Published, Topic};
+pub use stored::{StoredPiece, StoredRanges};

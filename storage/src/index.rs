@@ -67,12 +67,22 @@ impl OffsetIndex {
 
     /// The last entry at or before `relative`.
     pub(crate) fn floor(&self, relative: u64) -> Option<IndexEntry> {
+        self.last_while(|entry| u64::from(entry.relative) <= relative)
+    }
+
+    /// The last entry at or before a position.
+    pub(crate) fn floor_position(&self, position: u64) -> Option<IndexEntry> {
+        self.last_while(|entry| u64::from(entry.position) <= position)
+    }
+
+    /// The last of the entries at the front for which `is_before` holds.
+    fn last_while(&self, is_before: impl Fn(&IndexEntry) -> bool) -> Option<IndexEntry> {
         let (mut low, mut high) = (0, self.entries.count());
         while low < high {
             let middle = low.midpoint(high);
             // An entry that is still being written reads as "later": the scan just begins earlier.
             match self.entries.get(middle) {
-                Some(entry) if u64::from(entry.relative) <= relative => low = middle + 1,
+                Some(entry) if is_before(entry) => low = middle + 1,
                 _ => high = middle,
             }
         }

@@ -4,6 +4,8 @@
 use std::fmt::Debug;
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -62,6 +64,12 @@ pub trait File: Send + Sync + Debug {
     fn set_len(&self, bytes: u64) -> io::Result<()>;
     /// Its length.
     fn len(&self) -> io::Result<u64>;
+    /// The system's handle, for calls that move bytes within the kernel; `None` if the system knows no such file.
+    fn handle(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+    /// Says that a stretch will be read soon. A hint: it fails in silence.
+    fn will_need(&self, _position: u64, _bytes: u64) {}
     /// Whether it holds nothing.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
@@ -241,5 +249,12 @@ impl File for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+    fn handle(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+
+    fn will_need(&self, position: u64, bytes: u64) {
+        let _ = rustix::fs::fadvise(&self.0, position, NonZeroU64::new(bytes), rustix::fs::Advice::WillNeed);
     }
 }

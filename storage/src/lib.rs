@@ -20,6 +20,7 @@
 //! | [`store`] | the data directory: lock, format version, identities, opening and dropping logs |
 //! | [`log`] | one partition's log: append, sync, roll, trim, retention; one writer |
 //! | [`reader`] | reading beside the writer, without a lock |
+//! | [`range`] | stored batches as stretches of files, to be sent unread |
 //! | [`segment`] | one file of batches: active, then sealed |
 //! | `shelf` | the sealed segments that are open |
 //! | `vouched` | what a start may believe without reading |
@@ -41,6 +42,7 @@ pub mod inspect;
 pub mod io;
 pub mod kv;
 pub mod log;
+pub mod range;
 pub mod reader;
 pub mod recovery;
 pub mod segment;
@@ -52,6 +54,7 @@ mod vouched;
 
 pub use error::Error;
 pub use log::{Expired, LogConfig, PartitionLog, RetentionPolicy, Trimmed};
+pub use range::{FileRange, Located};
 pub use reader::{LogReader, ReadMode, ReadOutcome};
 pub use recovery::RecoveryReport;
 pub use store::{Identity, Store};

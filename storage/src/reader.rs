@@ -44,11 +44,19 @@ pub struct LogReader {
 }
 
 /// How far before the wanted batch an index entry may point, roughly: read along with the wanted bytes.
-const SCAN_BYTES: u64 = 8 << 10;
+pub(crate) const SCAN_BYTES: u64 = 8 << 10;
 
 impl LogReader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    pub(crate) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
+        self.shared.segments.load_full()
+    }
+
+    pub(crate) fn may_have_gaps(&self) -> bool {
+        self.shared.may_have_gaps()
     }
 
     /// The first offset kept.
@@ -146,7 +154,7 @@ impl LogReader {
     }
 }
 
-fn is_missing(error: &Error) -> bool {
+pub(crate) fn is_missing(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
@@ -207,7 +215,7 @@ fn max_timestamp(segment: &Segment, batch: &StoredBatch, log_start: Offset) -> R
 }
 
 /// The place of the segment that holds `start`, or of the first one if it lies before all.
-fn holding(segments: &[Arc<Segment>], start: Offset) -> usize {
+pub(crate) fn holding(segments: &[Arc<Segment>], start: Offset) -> usize {
     segments.partition_point(|segment| segment.base <= start).saturating_sub(1)
 }
 
@@ -241,12 +249,12 @@ fn first_at_or_after(
     Ok(None)
 }
 
-fn corrupt(segment: &Segment, position: u64, reason: String) -> Error {
+pub(crate) fn corrupt(segment: &Segment, position: u64, reason: String) -> Error {
     Error::Corrupt { path: segment.path.clone(), position, reason }
 }
 
 /// Fills as much of `buf` as the file has; `None` if it would have to wait and must not.
-fn fill(segment: &Segment, file: &dyn File, buf: &mut [u8], position: u64, mode: ReadMode) -> Result<Option<()>, Error> {
+pub(crate) fn fill(segment: &Segment, file: &dyn File, buf: &mut [u8], position: u64, mode: ReadMode) -> Result<Option<()>, Error> {
     let io = Error::io("read", &segment.path);
     let result = match mode {
         ReadMode::Blocking => crate::io::read_exact_at(file, buf, position).map(Some),
@@ -271,7 +279,7 @@ struct Window {
 /// What an index, a segment's name, or the batch before says of a batch. No CRC covers offsets, so they are held to it: a turned bit must not have
 /// readers pass over records.
 #[derive(Debug, Clone, Copy)]
-enum Expected {
+pub(crate) enum Expected {
     /// It begins with this offset; where offsets may be missing, not before it.
     First(Offset),
     /// It ends with this offset.
@@ -279,7 +287,7 @@ enum Expected {
 }
 
 impl Expected {
-    fn check(self, segment: &Segment, header: &BatchHeader, may_have_gaps: bool) -> Result<(), String> {
+    pub(crate) fn check(self, segment: &Segment, header: &BatchHeader, may_have_gaps: bool) -> Result<(), String> {
         let (first, last) = (header.first_offset(), header.last_offset());
         let holds = match self {
             Self::First(offset) if may_have_gaps => first >= offset,

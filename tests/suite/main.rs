@@ -27,3 +27,4 @@ mod slow_disk;
 mod slow_readers;
 mod tidy;
 mod trim;
+mod zero_copy;

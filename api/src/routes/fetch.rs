@@ -9,8 +9,8 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tidegate_cluster::error::RangeReason;
-use tidegate_cluster::{Broker, Error, FetchRequest, Fetched, Permit, Position, Topic};
-use tidegate_types::{ErrorCode, Offset, PartitionIndex};
+use tidegate_cluster::{Broker, Error, FetchRequest, Fetched, FetchedRanges, Permit, Position, Topic};
+use tidegate_types::{ErrorCode, LeaderEpoch, Offset, PartitionIndex};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -26,6 +26,7 @@ use crate::dto::value;
 use crate::error::ApiError;
 use crate::extract::{PartitionPath, Query, RecordPath, etag_matches};
 use crate::state::ApiState;
+use crate::stored;
 
 /// What is decoded on the spot; more has a thread of its own, since it takes longer than others should wait.
 const INLINE_BYTES: usize = 256 << 10;
@@ -95,7 +96,7 @@ async fn fetch_records(
         (false, true) => write()?,
         (false, false) => on_own_thread(write).await?,
     };
-    let mut headers = position_headers(&topic, path.partition, &fetched, page.next_offset);
+    let mut headers = position_headers(&topic, path.partition, &Standing::from(&fetched), page.next_offset);
     if is_known(request.headers(), &headers) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
@@ -177,17 +178,22 @@ async fn fetch_batches(
     require_accepted(request.headers(), BATCHES)?;
     let broker = state.broker()?;
     let topic = partition_of(broker, path.topic.as_str(), path.partition)?;
-    let fetched = fetch(broker, &topic, path.partition, &plan).await?;
-    let mut headers = position_headers(&topic, path.partition, &fetched, fetched.next_offset);
+    let found = broker.fetch_ranges(request_of(&topic, path.partition, &plan)).await?;
+    let standing = Standing::from(&found);
+    let mut headers = position_headers(&topic, path.partition, &standing, found.next_offset);
     if is_known(request.headers(), &headers) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(BATCHES));
-    Ok(counted::answer(headers, fetched.batches, fetched.permit))
+    Ok(stored::answer(headers, found.ranges, broker.in_flight())?)
 }
 
 async fn fetch(broker: &Broker, topic: &Arc<Topic>, partition: PartitionIndex, plan: &FetchPlan) -> Result<Fetched, ApiError> {
-    let request = FetchRequest {
+    Ok(broker.fetch(request_of(topic, partition, plan)).await?)
+}
+
+fn request_of(topic: &Arc<Topic>, partition: PartitionIndex, plan: &FetchPlan) -> FetchRequest {
+    FetchRequest {
         topic: Arc::clone(topic),
         partition,
         position: plan.position,
@@ -195,8 +201,29 @@ async fn fetch(broker: &Broker, topic: &Arc<Topic>, partition: PartitionIndex, p
         max_bytes: plan.max_bytes,
         min_bytes: plan.min_bytes,
         max_wait: plan.max_wait,
-    };
-    Ok(broker.fetch(request).await?)
+    }
+}
+
+/// How things stand around an answer.
+struct Standing {
+    start: Offset,
+    high_watermark: Offset,
+    log_start: Offset,
+    leader_epoch: LeaderEpoch,
+}
+
+impl From<&Fetched> for Standing {
+    fn from(fetched: &Fetched) -> Self {
+        let Fetched { start, high_watermark, log_start, leader_epoch, .. } = *fetched;
+        Self { start, high_watermark, log_start, leader_epoch }
+    }
+}
+
+impl From<&FetchedRanges> for Standing {
+    fn from(found: &FetchedRanges) -> Self {
+        let FetchedRanges { start, high_watermark, log_start, leader_epoch, .. } = *found;
+        Self { start, high_watermark, log_start, leader_epoch }
+    }
 }
 
 /// The record at `offset`, and what it counts for.
@@ -221,20 +248,20 @@ async fn find(state: &ApiState, fetched: Fetched, partition: PartitionIndex, off
 }
 
 /// Where a page stands. A page wholly below the high watermark gets a tag: it will be the same as long as nothing is compacted.
-fn position_headers(topic: &Topic, partition: PartitionIndex, fetched: &Fetched, next_offset: Offset) -> HeaderMap {
-    let is_caught_up = next_offset >= fetched.high_watermark;
+fn position_headers(topic: &Topic, partition: PartitionIndex, standing: &Standing, next_offset: Offset) -> HeaderMap {
+    let is_caught_up = next_offset >= standing.high_watermark;
     let mut headers = HeaderMap::with_capacity(12);
     headers.insert(NEXT_OFFSET, next_offset.get().into());
-    headers.insert(HIGH_WATERMARK, fetched.high_watermark.get().into());
-    headers.insert(LOG_START_OFFSET, fetched.log_start.get().into());
+    headers.insert(HIGH_WATERMARK, standing.high_watermark.get().into());
+    headers.insert(LOG_START_OFFSET, standing.log_start.get().into());
     headers.insert(CAUGHT_UP, HeaderValue::from_static(if is_caught_up { "true" } else { "false" }));
-    headers.insert(LEADER_EPOCH, fetched.leader_epoch.get().into());
+    headers.insert(LEADER_EPOCH, standing.leader_epoch.get().into());
     if is_caught_up || topic.config.cleanup_policy.compact {
         headers.insert(CACHE_CONTROL, NO_STORE);
         return headers;
     }
     headers.insert(CACHE_CONTROL, REVALIDATE);
-    headers.insert(ETAG, tag(topic, &format!("{partition}-{}-{next_offset}", fetched.start)));
+    headers.insert(ETAG, tag(topic, &format!("{partition}-{}-{next_offset}", standing.start)));
     headers
 }
 

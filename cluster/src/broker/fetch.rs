@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_storage::{LogReader, ReadMode, ReadOutcome};
+use tidegate_storage::{FileRange, Located, LogReader, ReadMode, ReadOutcome};
 use tidegate_types::{Offset, PartitionIndex, Timestamp};
 use tokio::time::Instant;
 
-use super::{Broker, FetchRequest, Fetched, OffsetQuestion, OffsetReset, Offsets, Position};
+use super::{Broker, FetchRequest, Fetched, FetchedRanges, OffsetQuestion, OffsetReset, Offsets, Position};
 use crate::error::{Error, RangeReason};
 use crate::metadata::image::Topic;
 use crate::partition::Partition;
+use crate::stored::StoredRanges;
 
 impl Broker {
     /// Reads stored batches; waits for them if asked to.
@@ -28,10 +29,26 @@ impl Broker {
             if let Some(fetched) = self.fetch_from(&partition, start, request.max_bytes).await? {
                 return Ok(fetched);
             }
-            if position == Position::Latest {
-                // It was promised all that comes, and gets what is left of it.
-                position = Position::Earliest;
+            position = after_trim(position);
+        }
+    }
+
+    /// Finds stored batches without reading them; waits for them if asked to. Nothing is admitted: what they take of memory depends on how
+    /// they are sent.
+    ///
+    /// # Errors
+    /// As [`Broker::fetch`].
+    pub async fn fetch_ranges(&self, request: FetchRequest) -> Result<FetchedRanges, Error> {
+        let partition = self.partition(&request.topic, request.partition)?;
+        let deadline = Instant::now() + request.max_wait;
+        let mut position = request.position;
+        loop {
+            let start = self.resolve(&partition, position, request.reset).await?;
+            self.wait_for_bytes(&partition, start, request.min_bytes, deadline).await?;
+            if let Some(found) = locate_from(&partition, start, request.max_bytes).await? {
+                return Ok(found);
             }
+            position = after_trim(position);
         }
     }
 
@@ -171,6 +188,44 @@ async fn read(reader: &LogReader, start: Offset, upper: Offset, max_bytes: usize
         ReadOutcome::Batches { bytes, next_offset } => Ok(Some((bytes, next_offset))),
         ReadOutcome::Trimmed => Ok(None),
         ReadOutcome::WouldBlock => Err(Error::Internal("a blocking read would not wait".to_owned())),
+    }
+}
+
+/// What a position means when a trim has overtaken it: who was promised all that comes gets what is left of it.
+fn after_trim(position: Position) -> Position {
+    if position == Position::Latest { Position::Earliest } else { position }
+}
+
+/// Where the batches from `start` on are; `None` if `start` has been trimmed.
+async fn locate_from(partition: &Partition, start: Offset, max_bytes: usize) -> Result<Option<FetchedRanges>, Error> {
+    let (marks, reader) = (partition.marks(), partition.reader());
+    // Before it is looked for: what is found lies above it, whatever is trimmed meanwhile.
+    let (log_start, high_watermark) = (reader.log_start(), marks.high_watermark);
+    let (mut ranges, mut next_offset) = (Vec::new(), start);
+    if start < high_watermark {
+        match locate(reader, start, high_watermark, max_bytes).await? {
+            Some(found) => (ranges, next_offset) = found,
+            None => return Ok(None),
+        }
+    }
+    let ranges = StoredRanges::new(ranges);
+    Ok(Some(FetchedRanges { start, ranges, next_offset, high_watermark, log_start, leader_epoch: partition.epoch() }))
+}
+
+/// Finds batches by what the page cache holds of the index and headers; on another thread if that is not all.
+async fn locate(reader: &LogReader, start: Offset, upper: Offset, max_bytes: usize) -> Result<Option<(Vec<FileRange>, Offset)>, Error> {
+    let cached = reader.locate(start, upper, max_bytes, ReadMode::Cached)?;
+    let found = if matches!(cached, Located::WouldBlock) {
+        metrics::counter!("tidegate_cold_reads_total").increment(1);
+        let reader = reader.clone();
+        blocking(move || reader.locate(start, upper, max_bytes, ReadMode::Blocking)).await?
+    } else {
+        cached
+    };
+    match found {
+        Located::Ranges { ranges, next_offset } => Ok(Some((ranges, next_offset))),
+        Located::Trimmed => Ok(None),
+        Located::WouldBlock => Err(Error::Internal("a blocking read would not wait".to_owned())),
     }
 }
 

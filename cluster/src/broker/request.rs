@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::admission::Permit;
 use crate::error::Error;
 use crate::metadata::image::{Node, Published, Topic};
+use crate::stored::StoredRanges;
 
 /// When a produce is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,6 +141,23 @@ pub struct Fetched {
     pub leader_epoch: LeaderEpoch,
     /// What the batches count for in the bytes under way, until the last clone is dropped.
     pub permit: Arc<Permit>,
+}
+
+/// Where stored batches are, and where they stand.
+#[derive(Debug, Clone)]
+pub struct FetchedRanges {
+    /// The offset that the position came to. The first batch may begin before it.
+    pub start: Offset,
+    /// Whole batches, all below the high watermark; may be empty.
+    pub ranges: StoredRanges,
+    /// Where the next fetch begins if all of `ranges` is used.
+    pub next_offset: Offset,
+    /// Everything below is readable.
+    pub high_watermark: Offset,
+    /// The earliest offset.
+    pub log_start: Offset,
+    /// Version of the leadership.
+    pub leader_epoch: LeaderEpoch,
 }
 
 /// A question about a partition's offsets.

@@ -13,6 +13,7 @@ use crate::metadata::image::ClusterSecret;
 use crate::metadata::quorum::{Compaction, FirstStart, RaftConfig, RaftQuorum, Timings};
 use crate::peer::NoPeers;
 
+mod ranges;
 mod retention;
 mod trim;
 

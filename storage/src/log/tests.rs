@@ -15,6 +15,7 @@ use crate::io::{Crash, FaultPlan, Faulty, RealIo};
 use crate::reader::{ReadMode, ReadOutcome};
 use crate::{RecoveryReport, Store};
 
+mod located;
 mod retention;
 mod starts;
 mod times;
