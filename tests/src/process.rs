@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -29,6 +30,7 @@ pub struct Process {
     child: Child,
     address: SocketAddr,
     output: Output,
+    readers: Vec<JoinHandle<()>>,
 }
 
 /// What a child has said so far, stdout and stderr as they came.
@@ -41,7 +43,7 @@ impl Output {
     }
 
     /// Reads `from` to its end on a thread of its own, so that the child never waits for a reader.
-    fn follow(&self, from: impl Read + Send + 'static, lines: mpsc::Sender<String>) {
+    fn follow(&self, from: impl Read + Send + 'static, lines: mpsc::Sender<String>) -> JoinHandle<()> {
         let all = Arc::clone(&self.0);
         std::thread::spawn(move || {
             for line in BufReader::new(from).lines().map_while(Result::ok) {
@@ -49,7 +51,7 @@ impl Output {
                 // Nobody listens once the address is known.
                 let _ = lines.send(line);
             }
-        });
+        })
     }
 }
 
@@ -81,8 +83,10 @@ impl Process {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let output = Output::default();
         let (sender, lines) = mpsc::channel();
-        output.follow(child.stdout.take().context("no stdout")?, sender.clone());
-        output.follow(child.stderr.take().context("no stderr")?, sender);
+        let readers = vec![
+            output.follow(child.stdout.take().context("no stdout")?, sender.clone()),
+            output.follow(child.stderr.take().context("no stderr")?, sender),
+        ];
         // Channel and child end together, so a node that refuses to start is noticed at once.
         let address = loop {
             match lines.recv_timeout(PATIENCE) {
@@ -98,7 +102,7 @@ impl Process {
                 }
             }
         };
-        let process = Self { child, address, output };
+        let process = Self { child, address, output, readers };
         process.wait_ready()?;
         Ok(process)
     }
@@ -147,6 +151,8 @@ impl Process {
     /// If that takes longer than a minute.
     pub fn wait(mut self) -> anyhow::Result<(ExitStatus, String)> {
         let status = wait_for_end(&mut self.child).with_context(|| format!("it said:\n{}", self.output.text()))?;
+        // What it said last may not have been read yet.
+        join(self.readers.drain(..));
         Ok((status, self.output.text()))
     }
 
@@ -191,10 +197,21 @@ pub fn run(arguments: &[&str]) -> anyhow::Result<(Option<i32>, String, String)> 
     let mut child = Command::new(binary()?).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (sender, _lines) = mpsc::channel();
     let (out, err) = (Output::default(), Output::default());
-    out.follow(child.stdout.take().context("no stdout")?, sender.clone());
-    err.follow(child.stderr.take().context("no stderr")?, sender);
+    let readers = [
+        out.follow(child.stdout.take().context("no stdout")?, sender.clone()),
+        err.follow(child.stderr.take().context("no stderr")?, sender),
+    ];
     let status = wait_for_end(&mut child)?;
+    join(readers);
     Ok((status.code(), out.text(), err.text()))
+}
+
+/// Waits until all that a child has said is read; it has ended.
+fn join(readers: impl IntoIterator<Item = JoinHandle<()>>) {
+    for reader in readers {
+        // One that panicked has read what it could.
+        let _ = reader.join();
+    }
 }
 
 /// The first `http://host:port` in a line with a port that can be connected to.
