@@ -10,7 +10,7 @@
 //!
 //! What a trim has given up is not read: the files that it had no time to remove are removed first.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -143,7 +143,7 @@ impl Opening<'_> {
                 return Ok((Arc::new(segment), Some(*known)));
             }
         }
-        let segment = self.read(base, path, known, false)?;
+        let segment = self.read(base, &path, known, false)?;
         let end = self.report.log_end;
         let vouched = segment.vouch(self.io.as_ref(), end);
         if let Err(error) = &vouched {
@@ -156,7 +156,7 @@ impl Opening<'_> {
     fn active(&mut self, base: Offset, known: Option<&Vouched>) -> Result<ActiveSegment, Error> {
         let path = self.directory.join(file_name(base, "log"));
         self.check_base(&path, base)?;
-        self.read(base, path, known, true)
+        self.read(base, &path, known, true)
     }
 
     fn check_base(&self, path: &Path, base: Offset) -> Result<(), Error> {
@@ -169,7 +169,7 @@ impl Opening<'_> {
     }
 
     /// Reads what nobody vouches for.
-    fn read(&mut self, base: Offset, path: PathBuf, known: Option<&Vouched>, is_last: bool) -> Result<ActiveSegment, Error> {
+    fn read(&mut self, base: Offset, path: &Path, known: Option<&Vouched>, is_last: bool) -> Result<ActiveSegment, Error> {
         let mut scanned = self.scan_segment(base, path, known)?;
         self.report.log_end = scanned.next_offset;
         if let Some(damage) = scanned.damage {
@@ -185,11 +185,11 @@ impl Opening<'_> {
         Ok(scanned.segment)
     }
 
-    fn scan_segment(&mut self, base: Offset, path: PathBuf, known: Option<&Vouched>) -> Result<Scanned, Error> {
-        let file = self.io.open(&path).map_err(Error::io("open", &path))?;
-        let (mut segment, mut next_offset) = match self.resumed(&path, &file, known)? {
+    fn scan_segment(&mut self, base: Offset, path: &Path, known: Option<&Vouched>) -> Result<Scanned, Error> {
+        let file = self.io.open(path).map_err(Error::io("open", path))?;
+        let (mut segment, mut next_offset) = match self.resumed(path, &file, known)? {
             Some((segment, end)) => (segment, end),
-            None => (ActiveSegment::over(base, path.clone(), Arc::clone(&file), self.config.index_interval_bytes), base),
+            None => (ActiveSegment::over(base, path.to_owned(), Arc::clone(&file), self.config.index_interval_bytes), base),
         };
         let begun_at = segment.bytes();
         let damage = scan(file.as_ref(), begun_at, &mut |_, batch| {
@@ -200,10 +200,10 @@ impl Opening<'_> {
             segment.note(&batch.header);
             Ok(())
         })
-        .map_err(Error::io("read", &path))?;
+        .map_err(Error::io("read", path))?;
         self.report.scanned_bytes += segment.bytes() - begun_at;
         let damage = damage.map(|reason| -> Result<Damage, Error> {
-            let bytes = written_behind(file.as_ref(), segment.bytes()).map_err(Error::io("read", &path))?;
+            let bytes = written_behind(file.as_ref(), segment.bytes()).map_err(Error::io("read", path))?;
             Ok(Damage { bytes, reason })
         });
         Ok(Scanned { segment, next_offset, damage: damage.transpose()? })

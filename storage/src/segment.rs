@@ -354,7 +354,8 @@ impl ActiveSegment {
 
 /// So many zeros, at most [`PREPARE_BYTES`].
 fn zeros(count: u64) -> &'static [u8] {
-    static ZEROS: [u8; PREPARE_BYTES as usize] = [0; PREPARE_BYTES as usize];
+    static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+    const _: () = assert!(ZEROS.len() as u64 == PREPARE_BYTES, "there are as many as may be asked for");
     &ZEROS[..usize::try_from(count).unwrap_or(0).min(ZEROS.len())]
 }
 

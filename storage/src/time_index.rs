@@ -126,7 +126,7 @@ mod tests {
                 if largest.is_none_or(|largest| largest.timestamp < *timestamp) {
                     largest = Some(TimeEntry { timestamp: *timestamp, relative });
                 }
-                if relative as usize % every == 0 {
+                if (relative as usize).is_multiple_of(every) {
                     index.push(largest.unwrap());
                     entries.push(largest.unwrap());
                 }

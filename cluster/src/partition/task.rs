@@ -39,6 +39,7 @@ struct Written {
 
 /// Where the log is.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each partition, and the log is the rule")]
 enum Home {
     /// Here, idle.
     Here(PartitionLog),

@@ -191,6 +191,7 @@ mod tests {
     }
 
     /// Start, bytes, (trimmed, by age, by size), rolls.
+    #[expect(clippy::type_complexity, reason = "a row of a table")]
     fn plain(expired: Option<Expired>) -> Option<(u64, u64, (usize, usize, usize), bool)> {
         expired.map(|e| (e.start.get(), e.bytes, (e.trimmed, e.by_age, e.by_size), e.rolls))
     }
