@@ -20,6 +20,10 @@ use crate::record_set::RecordSet;
 use crate::time::Timestamp;
 use crate::varint;
 
+mod retain;
+
+pub use retain::Retained;
+
 /// The bytes before `length` counts: base offset and the length itself.
 pub const LENGTH_OVERHEAD: usize = 12;
 /// Where the CRC begins to cover.

@@ -12,11 +12,11 @@ fn rules() -> BatchRules<'static> {
     BatchRules { limits: &LIMITS, max_batch_bytes: limits::BATCH_BYTES_DEFAULT, key_required: false, timestamps: (0, i64::MAX) }
 }
 
-fn unhex(hex: &str) -> Vec<u8> {
+pub(super) fn unhex(hex: &str) -> Vec<u8> {
     hex.as_bytes().as_chunks::<2>().0.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-fn stored(bytes: Vec<u8>) -> StoredBatch {
+pub(super) fn stored(bytes: Vec<u8>) -> StoredBatch {
     StoredBatch::parse(&bytes.into()).unwrap()
 }
 
@@ -27,17 +27,17 @@ fn resealed(mut bytes: Vec<u8>) -> StoredBatch {
     stored(bytes)
 }
 
-fn written(batch: &SequencedBatch) -> Vec<u8> {
+pub(super) fn written(batch: &SequencedBatch) -> Vec<u8> {
     batch.parts().concat()
 }
 
 const V1: &str = "00000000000000000000003a0000000002e99b8dd80000000000000000018bcfe568000000018bcfe56800ffffffffffffffffffffffffffff0000000110000000026b027600";
-const V2: &str = "000000000000006400000052000000030298bbee8f0000000000020000018bcfe568000000018bcfe568070000000000000fa000010000000a0000000314000000046b310476310018000a0201047632020268027810000e04046b330100";
+pub(super) const V2: &str = "000000000000006400000052000000030298bbee8f0000000000020000018bcfe568000000018bcfe568070000000000000fa000010000000a0000000314000000046b310476310018000a0201047632020268027810000e04046b330100";
 const COMMIT: &str = "0000000000000067000000420000000302a51ed46c0030000000000000018bcfe5680a0000018bcfe5680a0000000000000fa00001ffffffff000000012000000008000000010c00000000000700";
 const ABORT: &str = "0000000000000067000000420000000302512002240030000000000000018bcfe5680a0000018bcfe5680a0000000000000fa00001ffffffff000000012000000008000000000c00000000000700";
-const EMPTY: &str =
+pub(super) const EMPTY: &str =
     "0000000000000064000000310000000302f7392749000000000002ffffffffffffffff0000018bcfe568070000000000000fa000010000000a00000000";
-const T0: i64 = 1_700_000_000_000;
+pub(super) const T0: i64 = 1_700_000_000_000;
 
 /// A promise: the bytes we write are Kafka's, to the last bit (a vector that another decoder has read).
 #[test]
@@ -85,14 +85,14 @@ fn crc_is_castagnoli() {
     assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
 }
 
-type OwnedRecord = (i64, u8, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
+pub(super) type OwnedRecord = (i64, u8, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
 
-fn any_record() -> impl Strategy<Value = OwnedRecord> {
+pub(super) fn any_record() -> impl Strategy<Value = OwnedRecord> {
     let bytes = || proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40));
     (0..i64::MAX, 0..4_u8, bytes(), bytes(), proptest::collection::vec((any::<String>(), bytes()), 0..4))
 }
 
-fn set_of(records: &[OwnedRecord]) -> RecordSet {
+pub(super) fn set_of(records: &[OwnedRecord]) -> RecordSet {
     let mut builder = RecordSetBuilder::with_capacity(&LIMITS, records.len(), 0);
     for (timestamp, encoding, key, value, headers) in records {
         let headers = headers.iter().map(|(name, value)| Header { name, value: value.as_deref() });
@@ -102,7 +102,7 @@ fn set_of(records: &[OwnedRecord]) -> RecordSet {
     builder.finish()
 }
 
-fn owned(record: &Record<'_>) -> OwnedRecord {
+pub(super) fn owned(record: &Record<'_>) -> OwnedRecord {
     let headers = record.headers.iter().map(|h| (h.name.to_owned(), h.value.map(<[u8]>::to_vec))).collect();
     let (key, value) = (record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec));
     (record.timestamp.millis(), record.encoding.attributes(), key, value, headers)
