@@ -1,5 +1,6 @@
 //! The one door of this floor: whoever wants a topic, a record or an offset asks the [`Broker`].
 
+mod compact;
 mod fetch;
 mod partitions;
 mod produce;
@@ -51,6 +52,10 @@ pub struct BrokerConfig {
     pub checkpoint_interval: Duration,
     /// How often it is looked for segments that retention no longer keeps (`log.retention.check.interval.ms`).
     pub retention_check_interval: Duration,
+    /// How long compaction rests between two looks at all logs (`log.cleaner.backoff.ms`).
+    pub compaction_backoff: Duration,
+    /// Memory for the keys of the log that is being compacted, in bytes (`log.cleaner.dedupe.buffer.size`).
+    pub compaction_memory: usize,
 }
 
 /// How often recovery points are written down where nothing else is said.
@@ -58,6 +63,12 @@ pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often retention looks where nothing else is said.
 pub const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(300);
+
+/// How long compaction rests where nothing else is said.
+pub const COMPACTION_BACKOFF: Duration = Duration::from_secs(15);
+
+/// What compaction has for keys where nothing else is said, in bytes.
+pub const COMPACTION_MEMORY: usize = 128 << 20;
 
 /// What the broker is put together from. It owns none of it alone, but nobody else writes to the store while it runs.
 #[derive(Debug)]
@@ -87,7 +98,8 @@ struct Inner {
     metadata: watch::Receiver<Published>,
     partitions: Partitions,
     in_flight: Admission,
-    /// One trim at a time, retention's too: the notes of all partitions are in one file, and removing files loads the disk.
+    /// One trim at a time, retention's and what is put in place by compaction too: the notes of all partitions are in one file, and removing files
+    /// loads the disk.
     trims: Arc<Semaphore>,
     /// Cancelled when the node begins to stop: whoever waits for records gets what there is.
     draining: CancellationToken,
@@ -125,6 +137,7 @@ impl Broker {
         broker.spawn(Self::follow_metadata);
         broker.spawn(Self::write_checkpoints);
         broker.spawn(Self::apply_retention);
+        broker.spawn(Self::compact_logs);
         Ok(broker)
     }
 

@@ -22,9 +22,9 @@ pub mod stored;
 
 pub use admission::{Admission, Permit};
 pub use broker::{
-    Acks, Appended, Broker, BrokerConfig, BrokerParts, CHECKPOINT_INTERVAL, ClusterDescription, EnsureOutcome, FetchRequest, Fetched,
-    FetchedRanges, NewTopic, NodeDescription, OffsetQuestion, OffsetReset, Offsets, PartitionDescription, Payload, Position,
-    RETENTION_CHECK_INTERVAL, Ticket, TopicChange, TopicDescription,
+    Acks, Appended, Broker, BrokerConfig, BrokerParts, CHECKPOINT_INTERVAL, COMPACTION_BACKOFF, COMPACTION_MEMORY, ClusterDescription,
+    EnsureOutcome, FetchRequest, Fetched, FetchedRanges, NewTopic, NodeDescription, OffsetQuestion, OffsetReset, Offsets,
+    PartitionDescription, Payload, Position, RETENTION_CHECK_INTERVAL, Ticket, TopicChange, TopicDescription,
 };
 pub use error::Error;
 pub use metadata::image::{MetadataImage, Node, PartitionState, Published, Topic};

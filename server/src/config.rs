@@ -59,6 +59,10 @@ pub struct Config {
     pub recovery_threads: usize,
     /// How often retention looks for segments to delete.
     pub retention_check_interval: Duration,
+    /// How long compaction rests between two looks at all logs.
+    pub compaction_backoff: Duration,
+    /// Memory for the keys of the log that is being compacted, in bytes.
+    pub compaction_memory: usize,
     /// Its rack, if it has one.
     pub rack: Option<String>,
     /// Origins of web pages that may call it; none is same-origin only.
@@ -200,6 +204,8 @@ impl Config {
             data_dir: data_dir.clone(),
             default_partitions: values.number("num.partitions"),
             disk_threads: values.number("disk.threads"),
+            compaction_backoff: Duration::from_millis(values.number("log.cleaner.backoff.ms")),
+            compaction_memory: values.number("log.cleaner.dedupe.buffer.size"),
             recovery_threads: values.number("num.recovery.threads.per.data.dir"),
             retention_check_interval: Duration::from_millis(values.number("log.retention.check.interval.ms")),
             rack: values.optional("broker.rack").map(str::to_owned),

@@ -226,6 +226,8 @@ impl Settled {
             checkpoint_interval: CHECKPOINT_INTERVAL,
             recovery_threads: self.config.recovery_threads,
             retention_check_interval: self.config.retention_check_interval,
+            compaction_backoff: self.config.compaction_backoff,
+            compaction_memory: self.config.compaction_memory,
         }
     }
 }

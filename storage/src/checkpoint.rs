@@ -15,6 +15,9 @@ pub const RECOVERY_POINT: &str = "recovery-point-offset-checkpoint";
 /// The file of log starts: everything below an entry's offset was deleted on purpose.
 pub const LOG_START: &str = "log-start-offset-checkpoint";
 
+/// The file of first dirty offsets: everything below an entry's offset was compacted.
+pub const FIRST_DIRTY: &str = "cleaner-offset-checkpoint";
+
 /// One such file and what it says: what a call has changed is durable when the call returns.
 #[derive(Debug)]
 pub(crate) struct OffsetCheckpoint {
@@ -32,7 +35,12 @@ impl OffsetCheckpoint {
 
     /// A partition's entry, [`Offset::ZERO`] without one.
     pub(crate) fn get(&self, tp: &TopicPartition) -> Offset {
-        self.lock().get(tp).copied().unwrap_or(Offset::ZERO)
+        self.find(tp).unwrap_or(Offset::ZERO)
+    }
+
+    /// A partition's entry, if it has one.
+    pub(crate) fn find(&self, tp: &TopicPartition) -> Option<Offset> {
+        self.lock().get(tp).copied()
     }
 
     /// Sets entries; all others stay. After an error the file holds the old or the new ones, and the next call begins with the old.

@@ -41,6 +41,12 @@ pub enum Error {
         /// What failed first.
         reason: String,
     },
+    /// A log cannot be compacted; nothing else is wrong with it.
+    #[error("the log cannot be compacted: {reason}")]
+    Compaction {
+        /// Why.
+        reason: String,
+    },
     /// RocksDB said no.
     #[error("key-value store: {0}")]
     Kv(String),
@@ -54,7 +60,9 @@ impl Error {
             Self::Io { source, .. } if source.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
                 ErrorCode::TooManyOpenFiles
             }
-            Self::Io { .. } | Self::Directory { .. } | Self::Poisoned { .. } | Self::Kv(_) => ErrorCode::StorageFailed,
+            Self::Io { .. } | Self::Directory { .. } | Self::Poisoned { .. } | Self::Compaction { .. } | Self::Kv(_) => {
+                ErrorCode::StorageFailed
+            }
             Self::Corrupt { .. } => ErrorCode::CorruptLog,
         }
     }

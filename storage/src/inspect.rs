@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use tidegate_types::{Offset, PartitionIndex, StoredBatch, TopicName, TopicPartition};
 
 use crate::Error;
-use crate::checkpoint::{LOG_START, read_offsets};
+use crate::checkpoint::{FIRST_DIRTY, LOG_START, read_offsets};
+use crate::compact::with_swaps;
 use crate::io::Io;
 use crate::log::without_given_up;
-use crate::recovery::scan;
+use crate::recovery::{check_next, scan};
 use crate::segment::{file_name, parse_file_name};
 
 /// A finding of [`verify`].
@@ -37,7 +38,8 @@ pub struct Summary {
     pub findings: Vec<Finding>,
 }
 
-/// The segment files of a partition's log, by base offset; without those that a trim has given up and had no time to remove.
+/// The segment files of a partition's log, by base offset: as the next start would find them, which removes what a trim has given up, and
+/// installs what a compaction has written.
 ///
 /// # Errors
 /// [`Error::Io`] if it can't be listed; [`Error::Corrupt`] if the data directory's file of log starts is none.
@@ -53,17 +55,22 @@ fn all_segments(io: &dyn Io, directory: &Path) -> Result<Vec<(Offset, PathBuf)>,
     let entries = io.list(directory).map_err(Error::io("list", directory))?;
     let mut bases: Vec<_> = entries.iter().filter_map(|entry| parse_file_name(&entry.name)).collect();
     bases.sort_unstable();
-    Ok(bases.into_iter().map(|base| (base, directory.join(file_name(base, "log")))).collect())
+    with_swaps(io, directory, bases.into_iter().map(|base| (base, directory.join(file_name(base, "log")))).collect())
 }
 
 /// Where the log in a directory begins, as the data directory around it notes; 0 where none does (a copy of one partition).
 fn log_start(io: &dyn Io, directory: &Path) -> Result<Offset, Error> {
+    Ok(noted(io, directory, LOG_START)?.unwrap_or(Offset::ZERO))
+}
+
+/// What the data directory around a log says of it in one of its checkpoints.
+fn noted(io: &dyn Io, directory: &Path, checkpoint: &str) -> Result<Option<Offset>, Error> {
     let name = directory.file_name().and_then(|name| name.to_str()).and_then(|name| name.rsplit_once('-'));
     let named = name.and_then(|(topic, partition)| {
         Some(TopicPartition { topic: TopicName::new(topic).ok()?, partition: PartitionIndex::new(partition.parse().ok()?) })
     });
-    let (Some(tp), Some(root)) = (named, directory.parent()) else { return Ok(Offset::ZERO) };
-    Ok(read_offsets(io, &root.join(LOG_START))?.get(&tp).copied().unwrap_or(Offset::ZERO))
+    let (Some(tp), Some(root)) = (named, directory.parent()) else { return Ok(None) };
+    Ok(read_offsets(io, &root.join(checkpoint))?.get(&tp).copied())
 }
 
 /// Shows every batch of a `.log` file with its position. Gives what is wrong behind the last good one, if anything is.
@@ -82,7 +89,7 @@ pub fn dump(io: &dyn Io, path: &Path, show: &mut dyn FnMut(u64, &StoredBatch) ->
     Ok(damage.map(|reason| Finding { path: path.to_owned(), position: end, reason }))
 }
 
-/// Checks a partition's directory: every CRC, every record, offsets without a gap over all segments.
+/// Checks a partition's directory: every CRC, every record, offsets without a gap over all segments but where it was compacted.
 ///
 /// # Errors
 /// As [`segments`]; what is wrong with the data is in the summary.
@@ -90,7 +97,10 @@ pub fn verify(io: &dyn Io, directory: &Path) -> Result<Summary, Error> {
     let mut summary = Summary::default();
     let mut expected: Option<Offset> = None;
     let log_start = log_start(io, directory)?;
-    for (base, path) in without_given_up(all_segments(io, directory)?, log_start) {
+    let (was_compacted, segments) =
+        (noted(io, directory, FIRST_DIRTY)?.is_some(), without_given_up(all_segments(io, directory)?, log_start));
+    let active = segments.last().map(|(base, _)| *base);
+    for (base, path) in segments {
         summary.segments += 1;
         if let Some(end) = expected.filter(|end| *end != base) {
             let reason = format!("the segment begins at offset {base}, but the one before ends at {end}");
@@ -98,9 +108,7 @@ pub fn verify(io: &dyn Io, directory: &Path) -> Result<Summary, Error> {
         }
         let mut next = base;
         let finding = dump(io, &path, &mut |_, batch| {
-            if batch.header.first_offset() != next {
-                return Err(format!("the batch begins at offset {}, but {next} comes next", batch.header.base_offset));
-            }
+            check_next(&batch.header, next, was_compacted && Some(base) != active)?;
             let records = batch.records().map_err(|error| error.to_string())?;
             let walked = records.iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
             next = batch.header.last_offset().next();

@@ -19,6 +19,7 @@
 //! |---|---|
 //! | [`store`] | the data directory: lock, format version, identities, opening and dropping logs |
 //! | [`log`] | one partition's log: append, sync, roll, trim, retention; one writer |
+//! | [`compact`] | of each key only the latest record stays |
 //! | [`reader`] | reading beside the writer, without a lock |
 //! | [`range`] | stored batches as stretches of files, to be sent unread |
 //! | [`segment`] | one file of batches: active, then sealed |
@@ -35,6 +36,7 @@
 //! | [`io`] | the seam to the file system, where tests make disks lie |
 
 pub mod checkpoint;
+pub mod compact;
 mod epochs;
 pub mod error;
 pub mod index;
@@ -52,8 +54,9 @@ pub mod sync;
 pub mod time_index;
 mod vouched;
 
+pub use compact::{Compacted, CompactionPolicy, CompactionReport, Compactor, Dirt, Outcome, Round};
 pub use error::Error;
-pub use log::{Expired, LogConfig, PartitionLog, RetentionPolicy, Trimmed};
+pub use log::{Expired, LogConfig, PartitionLog, Replaced, RetentionPolicy, Trimmed};
 pub use range::{FileRange, Located};
 pub use reader::{LogReader, ReadMode, ReadOutcome};
 pub use recovery::RecoveryReport;

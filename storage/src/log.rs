@@ -5,13 +5,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tidegate_types::topic_config::Durability;
 use tidegate_types::{ErrorCode, LeaderEpoch, Offset, SequencedBatch, TopicConfig};
 
 use crate::Error;
+use crate::compact::CleanNote;
 use crate::epochs::Epochs;
 use crate::io::Io;
 use crate::reader::LogReader;
@@ -19,12 +20,14 @@ use crate::segment::{ActiveSegment, Segment};
 use crate::shelf::Shelf;
 use crate::vouched::{self, Vouched};
 
+mod install;
 mod retention;
 mod trim;
 
+pub use install::Replaced;
 pub use retention::{Expired, RetentionPolicy};
 pub use trim::Trimmed;
-pub(crate) use trim::{StartNote, remove_leftovers, without_given_up};
+pub(crate) use trim::{StartNote, remove_if_there, remove_leftovers, without_given_up};
 
 /// The configs of a log that this floor acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,19 +42,18 @@ pub struct LogConfig {
     pub index_interval_bytes: u64,
     /// Whether each append is synced before the next.
     pub syncs_each_append: bool,
-    /// Whether old records of a key may be taken out.
-    pub compacts: bool,
 }
 
 impl From<&TopicConfig> for LogConfig {
     fn from(config: &TopicConfig) -> Self {
+        // What is being written is never compacted, so it ends when its oldest record is to be.
+        let compaction_ms = if config.cleanup_policy.compact { config.compaction_lag_ms_max.unsigned_abs() } else { u64::MAX };
         Self {
             segment_bytes: config.segment_bytes,
-            segment_ms: config.segment_ms,
+            segment_ms: config.segment_ms.min(compaction_ms),
             index_bytes: config.segment_index_bytes,
             index_interval_bytes: config.index_interval_bytes,
             syncs_each_append: config.durability == Durability::Fsync,
-            compacts: config.cleanup_policy.compact,
         }
     }
 }
@@ -63,15 +65,9 @@ pub(crate) struct Shared {
     /// May lie inside the first segment. Raised before the segments below it are taken out of the list, so that whoever sees the shorter
     /// list sees the start that made it so.
     log_start: AtomicU64,
-    /// Whether offsets may be missing, as compaction leaves them. Once they may, they may for ever.
-    may_have_gaps: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn may_have_gaps(&self) -> bool {
-        self.may_have_gaps.load(Ordering::Relaxed)
-    }
-
     pub(crate) fn log_start(&self) -> Offset {
         Offset::new(self.log_start.load(Ordering::Acquire)).unwrap_or(Offset::MAX)
     }
@@ -83,10 +79,17 @@ pub(crate) struct Recovered {
     pub(crate) active: ActiveSegment,
     /// What is vouched for on the disk, and of the active segment up to how many bytes.
     pub(crate) vouched: Vec<Vouched>,
-    pub(crate) vouched_bytes: u64,
+    pub(crate) active_vouched: Option<Vouched>,
     pub(crate) epochs: Epochs,
     pub(crate) log_start: Offset,
     pub(crate) log_end: Offset,
+}
+
+/// A log's entries in the data directory's checkpoints.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    pub(crate) start: StartNote,
+    pub(crate) clean: CleanNote,
 }
 
 /// The log. Made by [`crate::Store::open_log`].
@@ -100,9 +103,12 @@ pub struct PartitionLog {
     log_end: Offset,
     synced_end: Offset,
     start_note: StartNote,
+    clean_note: CleanNote,
     shelf: Arc<Shelf>,
     /// Sealed segments that are vouched for.
     vouched: Vec<Vouched>,
+    /// How far the active segment is, on the disk.
+    active_vouched: Option<Vouched>,
     /// Bytes of the active segment that are, or that it was tried for.
     vouched_bytes: u64,
     epochs: Epochs,
@@ -118,13 +124,14 @@ impl PartitionLog {
         directory: PathBuf,
         config: LogConfig,
         recovered: Recovered,
-        start_note: StartNote,
+        notes: Notes,
         shelf: Arc<Shelf>,
     ) -> Self {
-        let Recovered { sealed: mut segments, active, vouched, vouched_bytes, epochs, log_start, log_end } = recovered;
+        let Recovered { sealed: mut segments, active, vouched, active_vouched, epochs, log_start, log_end } = recovered;
+        let Notes { start: start_note, clean: clean_note } = notes;
         segments.push(Arc::clone(active.shared()));
         let (segments, log_start) = (ArcSwap::from_pointee(segments), AtomicU64::new(log_start.get()));
-        let shared = Arc::new(Shared { segments, log_start, may_have_gaps: AtomicBool::new(config.compacts) });
+        let shared = Arc::new(Shared { segments, log_start });
         Self {
             io,
             directory,
@@ -134,9 +141,11 @@ impl PartitionLog {
             log_end,
             synced_end: log_end,
             start_note,
+            clean_note,
             shelf,
             vouched,
-            vouched_bytes,
+            vouched_bytes: active_vouched.map_or(0, |known| known.bytes),
+            active_vouched,
             epochs,
             poisoned: None,
         }
@@ -170,9 +179,6 @@ impl PartitionLog {
     /// Takes new configs; they hold from the next append on.
     pub fn set_config(&mut self, config: LogConfig) {
         self.config = config;
-        if config.compacts {
-            self.shared.may_have_gaps.store(true, Ordering::Relaxed);
-        }
         if let Some(active) = &mut self.active {
             active.set_index_interval(config.index_interval_bytes);
         }
@@ -252,6 +258,7 @@ impl PartitionLog {
 
     /// Replaces what is vouched for: the sealed segments that are still there, and `active`.
     fn write_vouched(&mut self, active: Option<Vouched>) -> Result<(), Error> {
+        self.active_vouched = active;
         let first = self.shared.segments.load().first().map_or(Offset::ZERO, |first| first.base);
         self.vouched.retain(|sealed| sealed.base >= first);
         let all: Vec<_> = self.vouched.iter().copied().chain(active).collect();
@@ -313,7 +320,7 @@ impl PartitionLog {
                 None
             }
         };
-        let sealed = active.seal(&self.io, self.log_end, vouched.as_ref(), &self.shelf);
+        let sealed = active.seal(&self.io, self.log_end, vouched.as_ref(), false, &self.shelf);
         let next = match ActiveSegment::create(self.io.as_ref(), &self.directory, self.log_end, self.config.index_interval_bytes) {
             Ok(next) => next,
             Err(error) if error.code() == ErrorCode::StorageFull => return Err(error),

@@ -159,7 +159,7 @@ impl LogReader {
                     opened => opened?,
                 },
             };
-            let mut headers = Headers::new(segment, &opened, mode, self.may_have_gaps());
+            let mut headers = Headers::new(segment, &opened, mode);
             let Some(part) = part_of(&mut headers, successor, &wanted)? else {
                 return Ok(Located::WouldBlock);
             };
@@ -222,7 +222,6 @@ fn part_of(headers: &mut Headers<'_>, successor: Option<Offset>, wanted: &Wanted
 struct Headers<'a> {
     segment: &'a Segment,
     opened: &'a Opened,
-    may_have_gaps: bool,
     /// What is known of the batch at a position.
     expected: (u64, Expected),
     /// Where the segment's batches end.
@@ -234,9 +233,9 @@ struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    fn new(segment: &'a Segment, opened: &'a Opened, mode: ReadMode, may_have_gaps: bool) -> Self {
+    fn new(segment: &'a Segment, opened: &'a Opened, mode: ReadMode) -> Self {
         let (end, expected) = (segment.bytes(), (0, Expected::First(segment.base)));
-        Self { segment, opened, may_have_gaps, expected, end, mode, position: 0, window: Vec::new(), windows: 0 }
+        Self { segment, opened, expected, end, mode, position: 0, window: Vec::new(), windows: 0 }
     }
 
     /// Goes on at an entry of the index; gives its position.
@@ -299,7 +298,7 @@ impl<'a> Headers<'a> {
             return Err(corrupt(self.segment, position, "the last batch is cut short".to_owned()));
         }
         if self.expected.0 == position {
-            let checked = self.expected.1.check(self.segment, &header, self.may_have_gaps);
+            let checked = self.expected.1.check(self.segment, &header);
             checked.map_err(|reason| corrupt(self.segment, position, reason))?;
         }
         self.expected = (after, Expected::First(header.last_offset().next()));

@@ -55,10 +55,6 @@ impl LogReader {
         self.shared.segments.load_full()
     }
 
-    pub(crate) fn may_have_gaps(&self) -> bool {
-        self.shared.may_have_gaps()
-    }
-
     /// The first offset kept.
     pub fn log_start(&self) -> Offset {
         self.shared.log_start()
@@ -96,7 +92,7 @@ impl LogReader {
             if segment.base >= upper {
                 break;
             }
-            match read_segment(segment, start, upper, max_bytes, mode, self.shared.may_have_gaps()) {
+            match read_segment(segment, start, upper, max_bytes, mode) {
                 // Its file went while it was looked for.
                 Err(error) if is_missing(&error) && start < self.log_start() => return Ok(ReadOutcome::Trimmed),
                 Err(error) => return Err(error),
@@ -114,9 +110,7 @@ impl LogReader {
     pub fn find_timestamp(&self, timestamp: Timestamp, upper: Offset) -> Result<Option<(Offset, Timestamp)>, Error> {
         let (segments, log_start) = (self.shared.segments.load_full(), self.log_start());
         for segment in segments.iter().filter(|segment| segment.max_timestamp() >= timestamp.millis() && segment.base < upper) {
-            if let Some(found) =
-                self.unless_trimmed(segment, first_in(segment, timestamp, log_start, upper, self.shared.may_have_gaps()))?.flatten()
-            {
+            if let Some(found) = self.unless_trimmed(segment, first_in(segment, timestamp, log_start, upper))?.flatten() {
                 return Ok(Some(found));
             }
         }
@@ -131,11 +125,13 @@ impl LogReader {
         let (segments, log_start) = (self.shared.segments.load_full(), self.log_start());
         let mut best: Option<i64> = None;
         for (i, segment) in segments.iter().enumerate().take_while(|(_, segment)| segment.base < upper) {
-            let is_whole = segment.base >= log_start && segments.get(i + 1).is_some_and(|next| next.base <= upper);
+            // One that was compacted may have its age from what is gone.
+            let is_whole =
+                !segment.may_have_gaps() && segment.base >= log_start && segments.get(i + 1).is_some_and(|next| next.base <= upper);
             let largest = if is_whole {
                 Some(segment.max_timestamp())
             } else {
-                self.unless_trimmed(segment, largest_in(segment, log_start, upper, self.shared.may_have_gaps()))?.flatten()
+                self.unless_trimmed(segment, largest_in(segment, log_start, upper))?.flatten()
             };
             best = best.max(largest);
         }
@@ -159,16 +155,10 @@ pub(crate) fn is_missing(error: &Error) -> bool {
 }
 
 /// The first record of a segment in `[log_start, upper)` at or after a time.
-fn first_in(
-    segment: &Segment,
-    timestamp: Timestamp,
-    log_start: Offset,
-    upper: Offset,
-    may_have_gaps: bool,
-) -> Result<Option<(Offset, Timestamp)>, Error> {
+fn first_in(segment: &Segment, timestamp: Timestamp, log_start: Offset, upper: Offset) -> Result<Option<(Offset, Timestamp)>, Error> {
     let indexed = segment.open()?.times.lookup(timestamp.millis()).map_or(segment.base, |entry| offset_of(segment, entry));
     let mut next = indexed.max(log_start);
-    while let Some((bytes, after)) = read_more(segment, next, upper, may_have_gaps)? {
+    while let Some((bytes, after)) = read_more(segment, next, upper)? {
         if let Some(found) = first_at_or_after(segment, bytes, timestamp, log_start)? {
             return Ok(Some(found));
         }
@@ -178,14 +168,14 @@ fn first_in(
 }
 
 /// The largest timestamp of a segment's records in `[log_start, upper)`: its own maximum may come from one that is not readable yet, or not any more.
-fn largest_in(segment: &Segment, log_start: Offset, upper: Offset, may_have_gaps: bool) -> Result<Option<i64>, Error> {
+fn largest_in(segment: &Segment, log_start: Offset, upper: Offset) -> Result<Option<i64>, Error> {
     let (mut next, mut best) = (segment.base.max(log_start), None);
     let entry = segment.open()?.times.last_before(upper.since(segment.base));
     if let Some(entry) = entry.filter(|_| segment.base >= log_start) {
         best = Some(entry.timestamp);
         next = offset_of(segment, entry);
     }
-    while let Some((bytes, after)) = read_more(segment, next, upper, may_have_gaps)? {
+    while let Some((bytes, after)) = read_more(segment, next, upper)? {
         for batch in StoredBatches::new(bytes).filter_map(Result::ok) {
             best = best.max(max_timestamp(segment, &batch, log_start)?);
         }
@@ -200,6 +190,10 @@ fn offset_of(segment: &Segment, entry: TimeEntry) -> Offset {
 
 /// The largest timestamp of a batch's records from `log_start` on. Only a batch that a trim has cut through has to be looked into.
 fn max_timestamp(segment: &Segment, batch: &StoredBatch, log_start: Offset) -> Result<Option<i64>, Error> {
+    if batch.header.record_count == 0 {
+        // It has the one that it had before compaction.
+        return Ok(None);
+    }
     if batch.header.first_offset() >= log_start {
         return Ok(Some(batch.header.max_timestamp));
     }
@@ -219,9 +213,9 @@ pub(crate) fn holding(segments: &[Arc<Segment>], start: Offset) -> usize {
     segments.partition_point(|segment| segment.base <= start).saturating_sub(1)
 }
 
-fn read_more(segment: &Segment, start: Offset, upper: Offset, may_have_gaps: bool) -> Result<Option<(Bytes, Offset)>, Error> {
+fn read_more(segment: &Segment, start: Offset, upper: Offset) -> Result<Option<(Bytes, Offset)>, Error> {
     const CHUNK_BYTES: usize = 1 << 20;
-    match read_segment(segment, start, upper, CHUNK_BYTES, ReadMode::Blocking, may_have_gaps)? {
+    match read_segment(segment, start, upper, CHUNK_BYTES, ReadMode::Blocking)? {
         ReadOutcome::Batches { bytes, next_offset } if !bytes.is_empty() => Ok(Some((bytes, next_offset))),
         _ => Ok(None),
     }
@@ -287,10 +281,10 @@ pub(crate) enum Expected {
 }
 
 impl Expected {
-    pub(crate) fn check(self, segment: &Segment, header: &BatchHeader, may_have_gaps: bool) -> Result<(), String> {
+    pub(crate) fn check(self, segment: &Segment, header: &BatchHeader) -> Result<(), String> {
         let (first, last) = (header.first_offset(), header.last_offset());
         let holds = match self {
-            Self::First(offset) if may_have_gaps => first >= offset,
+            Self::First(offset) if segment.may_have_gaps() => first >= offset,
             Self::First(offset) => first == offset,
             Self::Last(offset) => last == offset,
         };
@@ -301,14 +295,7 @@ impl Expected {
     }
 }
 
-fn read_segment(
-    segment: &Segment,
-    start: Offset,
-    upper: Offset,
-    max_bytes: usize,
-    mode: ReadMode,
-    may_have_gaps: bool,
-) -> Result<ReadOutcome, Error> {
+fn read_segment(segment: &Segment, start: Offset, upper: Offset, max_bytes: usize, mode: ReadMode) -> Result<ReadOutcome, Error> {
     let opened = match mode {
         ReadMode::Cached => segment.at_hand(),
         ReadMode::Blocking => Some(segment.open()?),
@@ -329,14 +316,14 @@ fn read_segment(
         if fill(segment, opened.file.as_ref(), &mut window.bytes, position, mode)?.is_none() {
             return Ok(ReadOutcome::WouldBlock);
         }
-        match select(segment, window, start, upper, max_bytes, may_have_gaps)? {
+        match select(segment, window, start, upper, max_bytes)? {
             Selected::Batches(bytes, next_offset) => return Ok(ReadOutcome::Batches { bytes, next_offset }),
             Selected::ReadOn { from, bytes, expected: next } if from + bytes as u64 <= end => {
                 (position, expected) = (from, next);
                 want = (bytes as u64).max(SCAN_BYTES + max_bytes as u64);
             }
             Selected::ReadOn { from, expected: Expected::First(next), .. } if from == end => {
-                if segment.end().is_some_and(|end| end != next && !may_have_gaps) {
+                if segment.end().is_some_and(|end| end != next) {
                     return Err(corrupt(segment, from, format!("the segment ends at offset {next}, which is too early")));
                 }
                 return Ok(ReadOutcome::Batches { bytes: Bytes::new(), next_offset: start });
@@ -357,14 +344,7 @@ enum Selected {
 }
 
 /// Walks the headers of a window and cuts out the batches that are wanted.
-fn select(
-    segment: &Segment,
-    window: Window,
-    start: Offset,
-    upper: Offset,
-    max_bytes: usize,
-    may_have_gaps: bool,
-) -> Result<Selected, Error> {
+fn select(segment: &Segment, window: Window, start: Offset, upper: Offset, max_bytes: usize) -> Result<Selected, Error> {
     let (mut at, mut expected) = (0, window.expected);
     let mut chosen: Option<(usize, Offset)> = None;
     while at < window.bytes.len() {
@@ -376,7 +356,7 @@ fn select(
             Err(BatchError::Truncated { .. }) => break,
             Err(error) => return Err(corrupt(segment, from, error.to_string())),
         };
-        expected.check(segment, &header, may_have_gaps).map_err(|reason| corrupt(segment, from, reason))?;
+        expected.check(segment, &header).map_err(|reason| corrupt(segment, from, reason))?;
         let total = header.total_bytes();
         let after = Expected::First(header.last_offset().next());
         if header.last_offset() < start {

@@ -8,7 +8,8 @@
 //! A segment that is vouched for (see `vouched`) and has the length it should is not read at all; one that is longer is read from where the vouching
 //! ends; a shorter one has lost what was synced, and is refused.
 //!
-//! What a trim has given up is not read: the files that it had no time to remove are removed first.
+//! What a trim has given up is not read: the files that it had no time to remove are removed first. What a compaction was cut off in is
+//! completed or undone before that.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,10 +18,11 @@ use bytes::{Bytes, BytesMut};
 use tidegate_types::{BatchError, BatchHeader, Offset, StoredBatch, limits};
 
 use crate::Error;
+use crate::compact::settle;
 use crate::epochs::Epochs;
 use crate::index::{IndexRule, OffsetIndex};
 use crate::io::{File, Io};
-use crate::log::{LogConfig, PartitionLog, Recovered, StartNote, remove_leftovers};
+use crate::log::{LogConfig, Notes, PartitionLog, Recovered, remove_leftovers};
 use crate::segment::{ActiveSegment, PREPARE_BYTES, Segment, file_name, parse_file_name, read_indexes};
 use crate::shelf::Shelf;
 use crate::time_index::{TimeEntry, TimeIndex};
@@ -59,17 +61,19 @@ pub(crate) struct Trust {
     pub(crate) unsynced_bytes_max: Option<u64>,
 }
 
-/// Opens the log in `directory`, which exists. It begins where `note` says, or where its first segment does if that is later.
+/// Opens the log in `directory`, which exists. It begins where the note of its start says, or where its first segment does if that is later.
 pub(crate) fn open(
     io: Arc<dyn Io>,
     directory: &Path,
     config: LogConfig,
     trust: Trust,
-    note: StartNote,
+    notes: Notes,
     shelf: Arc<Shelf>,
 ) -> Result<(PartitionLog, RecoveryReport), Error> {
     // Nothing is given up that was not synced, so a log that ends before its start has lost something.
+    let note = &notes.start;
     let trust = Trust { recovery_point: trust.recovery_point.max(note.get()), ..trust };
+    settle(io.as_ref(), directory)?;
     let mut bases = segment_bases(io.as_ref(), directory)?;
     if bases.is_empty() {
         if trust.recovery_point > Offset::ZERO {
@@ -79,15 +83,16 @@ pub(crate) fn open(
         let active = ActiveSegment::create(io.as_ref(), directory, Offset::ZERO, config.index_interval_bytes)?;
         let (log_start, log_end) = (Offset::ZERO, Offset::ZERO);
         let epochs = Epochs::default();
-        let recovered = Recovered { sealed: Vec::new(), active, vouched: Vec::new(), vouched_bytes: 0, epochs, log_start, log_end };
-        let log = PartitionLog::new(io, directory.to_owned(), config, recovered, note, shelf);
+        let recovered = Recovered { sealed: Vec::new(), active, vouched: Vec::new(), active_vouched: None, epochs, log_start, log_end };
+        let log = PartitionLog::new(io, directory.to_owned(), config, recovered, notes, shelf);
         return Ok((log, RecoveryReport { segments: 1, ..RecoveryReport::empty(Offset::ZERO) }));
     }
     bases.sort_unstable();
     remove_leftovers(io.as_ref(), directory, &mut bases, note.get())?;
     let log_start = bases[0].max(note.get());
     let known = vouched::read(io.as_ref(), directory)?;
-    let mut opening = Opening { io: &io, directory, config, trust, shelf: &shelf, report: RecoveryReport::empty(bases[0]) };
+    let was_compacted = notes.clean.get().is_some();
+    let mut opening = Opening { io: &io, directory, config, trust, was_compacted, shelf: &shelf, report: RecoveryReport::empty(bases[0]) };
     opening.report.segments = bases.len();
     opening.report.log_start = log_start;
     let (mut sealed, mut vouched) = (Vec::with_capacity(bases.len()), Vec::with_capacity(bases.len()));
@@ -111,13 +116,13 @@ pub(crate) fn open(
     // After a kill the page cache may hold what the disk does not; from here on it counts as synced, so it must be.
     active.file().sync_data().map_err(Error::io("sync", &active.shared().path))?;
     io.sync_dir(directory).map_err(Error::io("sync directory", directory))?;
-    let vouched_bytes = about(*last).map_or(0, |known| known.bytes.min(active.bytes()));
+    let active_vouched = about(*last).filter(|known| known.bytes <= active.bytes()).copied();
     let mut epochs = Epochs::read(io.as_ref(), directory)?;
     if epochs.cut_end(report.log_end) | epochs.cut_start(log_start) {
         epochs.write(io.as_ref(), directory)?;
     }
-    let recovered = Recovered { sealed, active, vouched, vouched_bytes, epochs, log_start, log_end: report.log_end };
-    Ok((PartitionLog::new(io, directory.to_owned(), config, recovered, note, shelf), report))
+    let recovered = Recovered { sealed, active, vouched, active_vouched, epochs, log_start, log_end: report.log_end };
+    Ok((PartitionLog::new(io, directory.to_owned(), config, recovered, notes, shelf), report))
 }
 
 /// A log that is being opened, segment by segment.
@@ -126,6 +131,8 @@ struct Opening<'a> {
     directory: &'a Path,
     config: LogConfig,
     trust: Trust,
+    /// Offsets may be missing within its sealed segments: only those were ever compacted.
+    was_compacted: bool,
     shelf: &'a Arc<Shelf>,
     report: RecoveryReport,
 }
@@ -139,7 +146,8 @@ impl Opening<'_> {
             let length = self.io.length(&path).map_err(Error::io("read the length of", &path))?;
             if length == known.bytes {
                 self.report.log_end = known.end;
-                let segment = Segment::sealed(Arc::clone(self.io), path, known, Some(known.sums), Arc::clone(self.shelf));
+                let segment =
+                    Segment::sealed(Arc::clone(self.io), path, known, Some(known.sums), self.was_compacted, Arc::clone(self.shelf));
                 return Ok((Arc::new(segment), Some(*known)));
             }
         }
@@ -150,7 +158,7 @@ impl Opening<'_> {
             tracing::warn!(%error, "the indexes of a segment were not written");
         }
         let vouched = vouched.ok();
-        Ok((segment.seal(self.io, end, vouched.as_ref(), self.shelf), vouched))
+        Ok((segment.seal(self.io, end, vouched.as_ref(), self.was_compacted, self.shelf), vouched))
     }
 
     fn active(&mut self, base: Offset, known: Option<&Vouched>) -> Result<ActiveSegment, Error> {
@@ -170,7 +178,7 @@ impl Opening<'_> {
 
     /// Reads what nobody vouches for.
     fn read(&mut self, base: Offset, path: &Path, known: Option<&Vouched>, is_last: bool) -> Result<ActiveSegment, Error> {
-        let mut scanned = self.scan_segment(base, path, known)?;
+        let mut scanned = self.scan_segment(base, path, known, self.was_compacted && !is_last)?;
         self.report.log_end = scanned.next_offset;
         if let Some(damage) = scanned.damage {
             // What is vouched for is no torn write, whatever the checkpoint of recovery points says.
@@ -185,7 +193,7 @@ impl Opening<'_> {
         Ok(scanned.segment)
     }
 
-    fn scan_segment(&mut self, base: Offset, path: &Path, known: Option<&Vouched>) -> Result<Scanned, Error> {
+    fn scan_segment(&mut self, base: Offset, path: &Path, known: Option<&Vouched>, may_have_gaps: bool) -> Result<Scanned, Error> {
         let file = self.io.open(path).map_err(Error::io("open", path))?;
         let (mut segment, mut next_offset) = match self.resumed(path, &file, known)? {
             Some((segment, end)) => (segment, end),
@@ -193,9 +201,7 @@ impl Opening<'_> {
         };
         let begun_at = segment.bytes();
         let damage = scan(file.as_ref(), begun_at, &mut |_, batch| {
-            if batch.header.first_offset() != next_offset {
-                return Err(format!("the batch begins at offset {}, but {next_offset} comes next", batch.header.base_offset));
-            }
+            check_next(&batch.header, next_offset, may_have_gaps)?;
             next_offset = batch.header.last_offset().next();
             segment.note(&batch.header);
             Ok(())
@@ -241,15 +247,16 @@ pub(crate) fn rebuild_indexes(segment: &Segment, end: Offset, file: &dyn File) -
     let (mut next_offset, mut good_bytes, mut latest) = (segment.base, 0, i64::MIN);
     let damage = scan(file, 0, &mut |position, batch| {
         let header = &batch.header;
-        if position >= segment.bytes() || header.first_offset() != next_offset {
-            return Err(format!("the batch begins at offset {}, but {next_offset} comes next", header.base_offset));
+        if position >= segment.bytes() {
+            return Err("the segment ends before it".to_owned());
         }
+        check_next(header, next_offset, segment.may_have_gaps())?;
         next_offset = header.last_offset().next();
         good_bytes = position + header.total_bytes() as u64;
         if let Some(entry) = rule.batch(segment.base, header, position) {
             index.push(entry);
         }
-        if header.max_timestamp > latest {
+        if header.record_count > 0 && header.max_timestamp > latest {
             latest = header.max_timestamp;
             let relative = u32::try_from(header.last_offset().since(segment.base)).unwrap_or(u32::MAX);
             times.push(TimeEntry { timestamp: latest, relative });
@@ -282,6 +289,15 @@ struct Damage {
     /// Up to the last that is not zero.
     bytes: u64,
     reason: String,
+}
+
+/// Says what is wrong with the place of a batch where `next` is the next offset: offsets rise, and none is missing but where compaction has been.
+pub(crate) fn check_next(header: &BatchHeader, next: Offset, may_have_gaps: bool) -> Result<(), String> {
+    let first = header.first_offset();
+    if first == next || may_have_gaps && first > next {
+        return Ok(());
+    }
+    Err(format!("the batch begins at offset {first}, but {next} comes next"))
 }
 
 /// Bytes from `position` to the last one that is not zero.

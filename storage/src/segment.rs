@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use arc_swap::ArcSwapOption;
 use tidegate_types::{BatchHeader, Offset, SequencedBatch};
 
 use crate::Error;
@@ -38,8 +39,11 @@ struct Sealed {
     io: Arc<dyn Io>,
     end: Offset,
     sums: Option<IndexSums>,
+    may_have_gaps: bool,
     shelf: Arc<Shelf>,
     place: Place,
+    /// Kept open while its name is not, or no longer, that of its file.
+    pinned: ArcSwapOption<Opened>,
 }
 
 impl Segment {
@@ -59,15 +63,52 @@ impl Segment {
         }
     }
 
+    /// Whether offsets may be missing in it: it may have been compacted.
+    pub(crate) fn may_have_gaps(&self) -> bool {
+        matches!(&self.body, Body::Sealed(sealed) if sealed.may_have_gaps)
+    }
+
+    /// Keeps it open as it is, whatever becomes of its file's name.
+    pub(crate) fn pin(&self, opened: Arc<Opened>) {
+        if let Body::Sealed(sealed) = &self.body {
+            sealed.pinned.store(Some(opened));
+        }
+    }
+
+    /// Its file has its name: it may be closed and opened again.
+    pub(crate) fn unpin(&self) {
+        if let Body::Sealed(sealed) = &self.body
+            && let Some(opened) = sealed.pinned.load_full()
+        {
+            sealed.shelf.put(sealed.place, opened);
+            sealed.pinned.store(None);
+        }
+    }
+
+    /// Closes it, as the shelf does when it needs the place.
+    #[cfg(test)]
+    pub(crate) fn close(&self) {
+        if let Body::Sealed(sealed) = &self.body {
+            sealed.shelf.clear(sealed.place);
+        }
+    }
+
     /// A segment that a log's writer vouches for.
-    pub(crate) fn sealed(io: Arc<dyn Io>, path: PathBuf, known: &Vouched, sums: Option<IndexSums>, shelf: Arc<Shelf>) -> Self {
+    pub(crate) fn sealed(
+        io: Arc<dyn Io>,
+        path: PathBuf,
+        known: &Vouched,
+        sums: Option<IndexSums>,
+        may_have_gaps: bool,
+        shelf: Arc<Shelf>,
+    ) -> Self {
         let place = shelf.place();
         Self {
             base: known.base,
             path,
             bytes: AtomicU64::new(known.bytes),
             max_timestamp: AtomicI64::new(known.max_timestamp),
-            body: Body::Sealed(Sealed { io, end: known.end, sums, shelf, place }),
+            body: Body::Sealed(Sealed { io, end: known.end, sums, may_have_gaps, shelf, place, pinned: ArcSwapOption::empty() }),
         }
     }
 
@@ -75,7 +116,7 @@ impl Segment {
     pub(crate) fn at_hand(&self) -> Option<Arc<Opened>> {
         match &self.body {
             Body::Active(opened) => Some(Arc::clone(opened)),
-            Body::Sealed(sealed) => sealed.shelf.get(sealed.place),
+            Body::Sealed(sealed) => sealed.pinned.load_full().or_else(|| sealed.shelf.get(sealed.place)),
         }
     }
 
@@ -88,6 +129,17 @@ impl Segment {
             return Ok(opened);
         }
         let Body::Sealed(sealed) = &self.body else { unreachable!("an active segment is at hand") };
+        let opened = self.open_by_name(sealed);
+        if let Some(pinned) = sealed.pinned.load_full() {
+            // Perhaps the name was another segment's already.
+            return Ok(pinned);
+        }
+        let opened = opened?;
+        sealed.shelf.put(sealed.place, Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    fn open_by_name(&self, sealed: &Sealed) -> Result<Arc<Opened>, Error> {
         let file = sealed.io.open(&self.path).map_err(Error::io("open", &self.path))?;
         let indexes = match sealed.sums {
             Some(sums) => read_indexes(sealed.io.as_ref(), &self.path, sums)?,
@@ -97,9 +149,7 @@ impl Segment {
             Some(indexes) => indexes,
             None => crate::recovery::rebuild_indexes(self, sealed.end, file.as_ref())?,
         };
-        let opened = Arc::new(Opened { file, index, times });
-        sealed.shelf.put(sealed.place, Arc::clone(&opened));
-        Ok(opened)
+        Ok(Arc::new(Opened { file, index, times }))
     }
 }
 
@@ -140,7 +190,7 @@ pub(crate) fn parse_file_name(name: &str) -> Option<Offset> {
 
 /// The base offset in the name of any of a segment's files.
 pub(crate) fn parse_any_file_name(name: &str) -> Option<Offset> {
-    base_of(name, &["log", "index", "index.tmp", "timeindex", "timeindex.tmp", "txnindex"])
+    base_of(name, &["log", "index", "index.tmp", "timeindex", "timeindex.tmp", "txnindex", "log.cleaned", "log.swap"])
 }
 
 fn base_of(name: &str, suffixes: &[&str]) -> Option<Offset> {
@@ -251,9 +301,10 @@ impl ActiveSegment {
     pub(crate) fn note(&mut self, header: &BatchHeader) {
         let position = self.bytes();
         let relative = u32::try_from(header.last_offset().since(self.shared.base)).unwrap_or(u32::MAX); // The log has rolled before that.
-        if self.latest.is_none_or(|latest| latest.timestamp < header.max_timestamp) {
+        self.shared.max_timestamp.fetch_max(header.max_timestamp, Ordering::AcqRel);
+        // A batch that compaction has emptied keeps its age, but nothing to be found by it.
+        if header.record_count > 0 && self.latest.is_none_or(|latest| latest.timestamp < header.max_timestamp) {
             self.latest = Some(TimeEntry { timestamp: header.max_timestamp, relative });
-            self.shared.max_timestamp.store(header.max_timestamp, Ordering::Release);
         }
         self.first_timestamp.get_or_insert(header.max_timestamp);
         if let Some(entry) = self.rule.batch(self.shared.base, header, position) {
@@ -312,14 +363,21 @@ impl ActiveSegment {
     /// Writes `.index` and `.timeindex` as they are now, the latter closed with the largest timestamp, and vouches for all up to `end`, which has
     /// been synced.
     pub(crate) fn vouch(&self, io: &dyn Io, end: Offset) -> Result<Vouched, Error> {
-        let mut sums = NO_INDEXES;
-        let (index, times) = (self.opened.index.to_bytes(), self.opened.times.to_bytes_closed_by(self.latest));
-        for (suffix, bytes, sum) in [("index", index, &mut sums.index), ("timeindex", times, &mut sums.times)] {
-            let path = self.shared.path.with_extension(suffix);
-            write_atomically(io, &path, &bytes).map_err(Error::io("write", &path))?;
-            *sum = crc32c::crc32c(&bytes);
-        }
-        Ok(Vouched { sums, ..self.facts(end) })
+        let (vouched, indexes) = self.indexes(end);
+        indexes.write(io, &self.shared.path)?;
+        Ok(vouched)
+    }
+
+    /// What [`ActiveSegment::vouch`] vouches for, and the indexes that are to be written for it.
+    pub(crate) fn indexes(&self, end: Offset) -> (Vouched, IndexFiles) {
+        let files = IndexFiles { index: self.opened.index.to_bytes(), times: self.opened.times.to_bytes_closed_by(self.latest) };
+        let sums = IndexSums { index: crc32c::crc32c(&files.index), times: crc32c::crc32c(&files.times) };
+        (Vouched { sums, ..self.facts(end) }, files)
+    }
+
+    /// What to read it with.
+    pub(crate) fn opened(&self) -> Arc<Opened> {
+        Arc::clone(&self.opened)
     }
 
     /// What there is to say of it but for its indexes.
@@ -328,10 +386,17 @@ impl ActiveSegment {
     }
 
     /// The segment as it is from now on, ending at `end`; `vouched` if its indexes are written.
-    pub(crate) fn seal(&self, io: &Arc<dyn Io>, end: Offset, vouched: Option<&Vouched>, shelf: &Arc<Shelf>) -> Arc<Segment> {
+    pub(crate) fn seal(
+        &self,
+        io: &Arc<dyn Io>,
+        end: Offset,
+        vouched: Option<&Vouched>,
+        may_have_gaps: bool,
+        shelf: &Arc<Shelf>,
+    ) -> Arc<Segment> {
         self.note_latest();
         let (path, sums) = (self.shared.path.clone(), vouched.map(|vouched| vouched.sums));
-        let sealed = Segment::sealed(Arc::clone(io), path, &self.facts(end), sums, Arc::clone(shelf));
+        let sealed = Segment::sealed(Arc::clone(io), path, &self.facts(end), sums, may_have_gaps, Arc::clone(shelf));
         if let Body::Sealed(Sealed { place, .. }) = &sealed.body {
             // Those who read at the log's end are still at it.
             shelf.put(*place, Arc::clone(&self.opened));
@@ -348,6 +413,24 @@ impl ActiveSegment {
     pub(crate) fn cut_to_end(&mut self) -> std::io::Result<()> {
         self.opened.file.set_len(self.bytes())?;
         self.prepared = 0;
+        Ok(())
+    }
+}
+
+/// A segment's `.index` and `.timeindex`, as they are to be written.
+#[derive(Debug)]
+pub(crate) struct IndexFiles {
+    index: Vec<u8>,
+    times: Vec<u8>,
+}
+
+impl IndexFiles {
+    /// Writes them beside `log`.
+    pub(crate) fn write(&self, io: &dyn Io, log: &Path) -> Result<(), Error> {
+        for (suffix, bytes) in [("index", &self.index), ("timeindex", &self.times)] {
+            let path = log.with_extension(suffix);
+            write_atomically(io, &path, bytes).map_err(Error::io("write", &path))?;
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //!        meta.properties                    format version, node, directory and cluster ids
 //!        recovery-point-offset-checkpoint   up to where each log is synced
 //!        log-start-offset-checkpoint        up to where each log is trimmed
+//!        cleaner-offset-checkpoint          up to where each log is compacted
 //!        metadata/                          RocksDB
 //!        <topic>-<partition>/               as in Kafka: .log, .index, .timeindex, partition.metadata; and segment-checkpoint
 //!        <topic>-<partition>.<hex>-delete/  no longer used, on its way out
@@ -21,9 +22,10 @@ use tidegate_types::{ClusterId, NodeId, Offset, TopicConfig, TopicId, TopicParti
 use uuid::Uuid;
 
 use crate::Error;
-use crate::checkpoint::{LOG_START, OffsetCheckpoint, RECOVERY_POINT};
+use crate::checkpoint::{FIRST_DIRTY, LOG_START, OffsetCheckpoint, RECOVERY_POINT};
+use crate::compact::{CleanNote, SWAP};
 use crate::io::{Io, Lock, read_small, write_atomically};
-use crate::log::{LogConfig, PartitionLog, StartNote};
+use crate::log::{LogConfig, Notes, PartitionLog, StartNote};
 use crate::recovery::{self, RecoveryReport, Trust};
 use crate::shelf::Shelf;
 
@@ -49,6 +51,7 @@ pub struct Store {
     identity: Mutex<Identity>,
     recovery_points: OffsetCheckpoint,
     log_starts: Arc<OffsetCheckpoint>,
+    first_dirty: Arc<OffsetCheckpoint>,
     shelf: Arc<Shelf>,
     _lock: Box<dyn Lock>,
 }
@@ -85,8 +88,9 @@ impl Store {
         remove_leftovers(io.as_ref(), root)?;
         let recovery_points = OffsetCheckpoint::open(Arc::clone(&io), root.join(RECOVERY_POINT))?;
         let log_starts = Arc::new(OffsetCheckpoint::open(Arc::clone(&io), root.join(LOG_START))?);
+        let first_dirty = Arc::new(OffsetCheckpoint::open(Arc::clone(&io), root.join(FIRST_DIRTY))?);
         let (identity, shelf) = (Mutex::new(identity), Arc::new(Shelf::default()));
-        Ok(Self { io, root: root.to_owned(), identity, recovery_points, log_starts, shelf, _lock: lock })
+        Ok(Self { io, root: root.to_owned(), identity, recovery_points, log_starts, first_dirty, shelf, _lock: lock })
     }
 
     /// The directory.
@@ -154,9 +158,10 @@ impl Store {
             Durability::Fsync => Some(limits::BODY_BYTES_DEFAULT as u64 + limits::COALESCE_BYTES_MAX as u64),
             Durability::Replicated => None,
         };
-        let note = StartNote::new(Arc::clone(&self.log_starts), tp.clone());
+        let start = StartNote::new(Arc::clone(&self.log_starts), tp.clone());
+        let clean = CleanNote::new(Arc::clone(&self.first_dirty), tp.clone());
         let trust = Trust { recovery_point: self.recovery_points.get(tp), unsynced_bytes_max };
-        recovery::open(Arc::clone(&self.io), &directory, LogConfig::from(config), trust, note, Arc::clone(&self.shelf))
+        recovery::open(Arc::clone(&self.io), &directory, LogConfig::from(config), trust, Notes { start, clean }, Arc::clone(&self.shelf))
     }
 
     /// Takes a partition's directory out of use at once and removes it. Blocks for as long as removing takes.
@@ -205,12 +210,13 @@ impl Store {
     /// [`Error::Io`].
     pub fn retain_notes(&self, is_known: impl Fn(&TopicPartition) -> bool) -> Result<(), Error> {
         self.recovery_points.retain(&is_known)?;
-        self.log_starts.retain(is_known)
+        self.log_starts.retain(&is_known)?;
+        self.first_dirty.retain(is_known)
     }
 
     fn holds_segments(&self, directory: &Path) -> Result<bool, Error> {
         match self.io.list(directory) {
-            Ok(entries) => Ok(entries.iter().any(|entry| entry.name.ends_with(".log"))),
+            Ok(entries) => Ok(entries.iter().any(|entry| entry.name.ends_with(".log") || entry.name.ends_with(SWAP))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(Error::io("list", directory)(error)),
         }

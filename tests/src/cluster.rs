@@ -12,7 +12,7 @@ use tidegate_cluster::broker::BrokerParts;
 use tidegate_cluster::metadata::image::ClusterSecret;
 use tidegate_cluster::metadata::quorum::{Compaction, FirstStart, MetadataQuorum, RaftConfig, RaftQuorum, Timings};
 use tidegate_cluster::peer::NoPeers;
-use tidegate_cluster::{Broker, BrokerConfig, CHECKPOINT_INTERVAL, RETENTION_CHECK_INTERVAL};
+use tidegate_cluster::{Broker, BrokerConfig, CHECKPOINT_INTERVAL, COMPACTION_BACKOFF, COMPACTION_MEMORY, RETENTION_CHECK_INTERVAL};
 use tidegate_storage::Store;
 use tidegate_storage::io::{Faulty, Io};
 use tidegate_storage::kv::KvStore;
@@ -60,6 +60,8 @@ impl TestNode {
             checkpoint_interval: CHECKPOINT_INTERVAL,
             recovery_threads: 2,
             retention_check_interval: RETENTION_CHECK_INTERVAL,
+            compaction_backoff: COMPACTION_BACKOFF,
+            compaction_memory: COMPACTION_MEMORY,
         };
         let clock = Arc::new(SystemClock::new());
         let quorum_door: Arc<dyn MetadataQuorum> = Arc::clone(&quorum) as _;

@@ -12,6 +12,7 @@ mod client_guide;
 mod client_reads;
 mod client_writes;
 mod coalescing;
+mod compaction;
 mod contract;
 mod crash;
 mod generated_clients;

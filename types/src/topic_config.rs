@@ -133,11 +133,6 @@ impl Definition {
     const fn inert(self) -> Self {
         Self { effect: Effect::None, ..self }
     }
-
-    /// One of which only a part does something yet.
-    const fn partly(self, part: &'static str) -> Self {
-        Self { effect: Effect::Part(part), ..self }
-    }
 }
 
 const fn at_least(min: i64) -> Kind {
@@ -154,22 +149,21 @@ const NEVER: &str = "9223372036854775807";
 /// Every topic config there is, by name.
 #[rustfmt::skip]
 pub const DEFINITIONS: &[Definition] = &[
-    define("cleanup.policy", Kind::ListOf(&["delete", "compact"]), "delete", "What becomes of old records: segments are deleted, or the latest record of each key is kept.")
-        .partly("With `compact`, records must have keys. Nothing is compacted yet."),
+    define("cleanup.policy", Kind::ListOf(&["delete", "compact"]), "delete", "What becomes of old records: segments are deleted, or the latest record of each key is kept, so that records must have keys."),
     define("compression.type", Kind::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "producer", "How batches are packed on disk; 'producer' leaves them as they come."),
-    define("delete.retention.ms", at_least(0), "86400000", "How long a compacted topic keeps tombstones.").inert(),
+    define("delete.retention.ms", at_least(0), "86400000", "How long a compacted topic keeps tombstones, from the first time that they are compacted."),
     define("durability", Kind::OneOf(&["fsync", "replicated"]), "fsync", "What counts as written: what is synced to disk, or what the operating system has taken on every in-sync replica."),
     define("file.delete.delay.ms", at_least(0), "60000", "How long the files of a segment that retention has deleted stay on disk; those of a trim go at once."),
     define("flush.messages", at_least(1), NEVER, "With durability=replicated: sync after so many records."),
     define("flush.ms", at_least(0), NEVER, "With durability=replicated: sync after so long."),
     define("index.interval.bytes", Kind::Integer { min: 0, max: i32::MAX as i64 }, "4096", "Bytes of log between two entries of the offset index."),
-    define("max.compaction.lag.ms", at_least(1), NEVER, "After how long a record is compacted at the latest.").inert(),
+    define("max.compaction.lag.ms", at_least(1), NEVER, "After how long a record is compacted at the latest, once its segment is no longer written."),
     define("max.message.bytes", Kind::Integer { min: 1024, max: limits::BATCH_BYTES_MAX as i64 }, "1048588", "The largest batch, as stored."),
     define("message.timestamp.after.max.ms", at_least(0), "3600000", "How far a record's timestamp may lie in the future."),
     define("message.timestamp.before.max.ms", at_least(0), NEVER, "How far a record's timestamp may lie in the past."),
     define("message.timestamp.type", Kind::OneOf(&["CreateTime", "LogAppendTime"]), "CreateTime", "Whose clock stamps records: the producer's, or the leader's when it writes."),
-    define("min.cleanable.dirty.ratio", Kind::Ratio, "0.5", "The share of a log that must be uncompacted before it is compacted.").inert(),
-    define("min.compaction.lag.ms", at_least(0), "0", "How long a record stays uncompacted at least.").inert(),
+    define("min.cleanable.dirty.ratio", Kind::Ratio, "0.5", "The share of a log that must be uncompacted before it is compacted."),
+    define("min.compaction.lag.ms", at_least(0), "0", "How long a record stays uncompacted at least."),
     define("min.insync.replicas", Kind::Integer { min: 1, max: i32::MAX as i64 }, "1", "In-sync replicas that acks=all needs; not set, it is the majority of the replication factor.").inert(),
     define("retention.bytes", at_least(-1), "-1", "Bytes of a partition beyond which old segments are deleted; -1 is no bound."),
     define("retention.ms", at_least(-1), "604800000", "Age of its newest record beyond which a segment is deleted; -1 is no bound."),
@@ -235,6 +229,14 @@ pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
     /// `compression.type`; `None` is `producer`.
     pub compression: Option<Codec>,
+    /// `max.compaction.lag.ms`
+    pub compaction_lag_ms_max: i64,
+    /// `min.compaction.lag.ms`
+    pub compaction_lag_ms_min: i64,
+    /// `delete.retention.ms`
+    pub delete_retention_ms: i64,
+    /// `min.cleanable.dirty.ratio`
+    pub dirty_ratio_min: f64,
     /// `durability`
     pub durability: Durability,
     /// `flush.messages`
@@ -286,6 +288,10 @@ impl TopicConfig {
         Ok(Self {
             cleanup_policy: CleanupPolicy { delete: policies.contains(&"delete"), compact: policies.contains(&"compact") },
             compression: Codec::ALL.into_iter().find(|codec| codec.name() == get("compression.type")),
+            compaction_lag_ms_max: integer("max.compaction.lag.ms"),
+            compaction_lag_ms_min: integer("min.compaction.lag.ms"),
+            delete_retention_ms: integer("delete.retention.ms"),
+            dirty_ratio_min: get("min.cleanable.dirty.ratio").parse().unwrap_or_default(),
             durability: if get("durability") == "fsync" { Durability::Fsync } else { Durability::Replicated },
             flush_records: unsigned("flush.messages"),
             flush_interval: Some(unsigned("flush.ms")).filter(|_| get("flush.ms") != NEVER).map(Duration::from_millis),

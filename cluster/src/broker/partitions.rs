@@ -131,6 +131,18 @@ impl Partitions {
         }
     }
 
+    /// The open partitions of topics that are compacted.
+    pub(super) fn compacted(&self) -> Vec<(Arc<Topic>, Arc<Partition>)> {
+        let open = self.open.load();
+        let topics = open.values().filter(|open| open.topic.config.cleanup_policy.compact);
+        let partitions = topics.flat_map(|open| open.slots.values().map(|slot| (&open.topic, slot)));
+        let partitions = partitions.filter_map(|(topic, slot)| match slot {
+            Slot::Open(partition) => Some((Arc::clone(topic), Arc::clone(partition))),
+            Slot::Failed(_) => None,
+        });
+        partitions.collect()
+    }
+
     /// Why a partition of the topic could not be opened, if one could not.
     pub(super) fn first_failure(&self, topic: &Topic) -> Option<Error> {
         let open = self.open.load();

@@ -13,6 +13,7 @@ use crate::metadata::image::ClusterSecret;
 use crate::metadata::quorum::{Compaction, FirstStart, RaftConfig, RaftQuorum, Timings};
 use crate::peer::NoPeers;
 
+mod compact;
 mod ranges;
 mod retention;
 mod trim;
@@ -53,6 +54,8 @@ impl Node {
             recovery_threads: 2,
             // Never: tests look themselves.
             retention_check_interval: Duration::from_secs(3_600),
+            compaction_backoff: Duration::from_secs(3_600),
+            compaction_memory: 1 << 20,
         };
         let parts = BrokerParts {
             config,

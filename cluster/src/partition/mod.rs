@@ -5,6 +5,7 @@
 //!                                       ^                      │
 //!      Ticket <── Appended ── waiters ──┴──── ends ────────────┘
 //!   trim(), expire() ─── one at a time on the node ──> mailbox ──> task ──> disk thread: note the start ──> files removed on another thread
+//!   compact() ─ one at a time on the node ─> its round on a thread of its own, what it has written installed by the task
 //!   fetch ───── watches the high watermark, reads the log beside the writer
 //!
 //!   log_start ≤ high_watermark ≤ synced_end ≤ log_end          (durability=fsync; with replicated: high_watermark ≤ log_end)
@@ -13,6 +14,7 @@
 //! While one group is being written and synced the next one gathers: no timer, one sync for all that waited.
 
 mod coalesce;
+pub(crate) mod compact;
 mod progress;
 mod removal;
 mod task;
@@ -21,7 +23,7 @@ mod waiters;
 
 use std::sync::Arc;
 
-use tidegate_storage::{DiskPool, LogReader, PartitionLog};
+use tidegate_storage::{Compactor, DiskPool, LogReader, PartitionLog};
 use tidegate_types::{Clock, LeaderEpoch, Limits, Offset, TopicConfig, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
@@ -68,6 +70,8 @@ impl Owner {
 enum Message {
     Append { payload: Payload, bytes: usize, owner: Owner },
     Trim(trim::Request),
+    Compact(compact::Request),
+    Install(compact::Install),
     Configure(TopicConfig),
     Close(oneshot::Sender<Result<Offset, Error>>),
 }
@@ -89,6 +93,7 @@ pub(crate) struct Partition {
     requests: Admission,
     marks: watch::Receiver<Marks>,
     reader: LogReader,
+    compactor: Compactor,
 }
 
 /// What the task needs from its node.
@@ -98,7 +103,7 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// Messages that are no appends: trims and retention (one at a time on the whole node), configs and the end.
+/// Messages that are no appends: trims, retention and rounds of compaction (one at a time on the whole node), configs and the end.
 const MAILBOX_RESERVE: usize = 8;
 
 impl Partition {
@@ -112,7 +117,7 @@ impl Partition {
         around: Surroundings,
     ) -> Arc<Self> {
         let (mailbox, inbox) = mpsc::channel(limits.partition_in_flight_requests + MAILBOX_RESERVE);
-        let reader = log.reader();
+        let (reader, compactor) = (log.reader(), log.compactor());
         let (marks, task) = task::Task::new(id.clone(), epoch, log, config, around);
         tokio::spawn(task.run(inbox));
         Arc::new(Self {
@@ -123,6 +128,7 @@ impl Partition {
             requests: Admission::new("requests waiting for the partition", limits.partition_in_flight_requests),
             marks,
             reader,
+            compactor,
         })
     }
 
@@ -136,6 +142,11 @@ impl Partition {
 
     pub(crate) fn reader(&self) -> &LogReader {
         &self.reader
+    }
+
+    /// Who looks whether the log is worth compacting.
+    pub(crate) fn compactor(&self) -> &Compactor {
+        &self.compactor
     }
 
     /// The marks as they are now.
@@ -176,6 +187,14 @@ impl Partition {
         if self.mailbox.send(Message::Trim(trim::Request::Expired { reply, turn })).await.is_ok() {
             let _ = noted.await;
         }
+    }
+
+    /// Compacts the log; runs to its end, whatever becomes of the caller, or until the log is closed.
+    pub(crate) async fn compact(&self, order: compact::Order) -> Result<compact::Ended, Error> {
+        let (reply, ended) = oneshot::channel();
+        let request = compact::Request { order, reply, mailbox: self.mailbox.clone() };
+        self.mailbox.send(Message::Compact(request)).await.map_err(|_| Error::LeaderUnavailable)?;
+        ended.await.map_err(|_| Error::LeaderUnavailable)
     }
 
     /// Closes the log after all that is admitted has been written; gives its synced end. New appends are refused.

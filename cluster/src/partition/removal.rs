@@ -40,6 +40,11 @@ impl Removals {
         Self { partition: Arc::from(partition.to_string()), under_way: TaskTracker::new(), closing: CancellationToken::new(), later: None }
     }
 
+    /// What else works in the partition's directory is to be one of these.
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.under_way
+    }
+
     /// Removes files now; `turn` is given back when they are gone.
     pub(super) fn now(&self, trimmed: Trimmed, turn: OwnedSemaphorePermit) {
         if !trimmed.is_empty() {

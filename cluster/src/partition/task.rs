@@ -1,14 +1,15 @@
 //! The task that owns a partition: gathers appends, has one group at a time written and synced, and answers when it counts. In between it
-//! gives up the oldest, as trims and retention want it.
+//! gives up the oldest, as trims and retention want it, and installs what compaction has written.
 //!
 //! What is on disk at the moment of an answer: with `acks=all` and `durability=fsync`, the batch, all before it, and the directory entry of
 //! its file; with `acks=leader` or `durability=replicated`, the batch is in the page cache. A crash in between leaves a prefix of the groups.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidegate_storage::{LogConfig, PartitionLog};
+use tidegate_storage::{Compactor, LogConfig, PartitionLog};
 use tidegate_types::topic_config::Durability;
 use tidegate_types::{LeaderEpoch, Offset, TopicConfig, TopicPartition};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,7 +19,7 @@ use super::coalesce::{self, Group, Waiting};
 use super::progress::Progress;
 use super::removal::Removals;
 use super::waiters::Waiters;
-use super::{Marks, Message, Owner, Surroundings, trim};
+use super::{Marks, Message, Owner, Surroundings, compact, trim};
 use crate::broker::{Acks, Appended};
 use crate::error::Error;
 
@@ -27,6 +28,7 @@ use crate::error::Error;
 enum Done {
     Written(Written),
     Trimmed(trim::Done),
+    Installed(compact::Done),
 }
 
 /// The log, and whether the group is in it.
@@ -58,7 +60,11 @@ pub(super) struct Task {
     home: Home,
     waiting: VecDeque<Waiting<Owner>>,
     trims: VecDeque<trim::Request>,
-    /// Of what was given up.
+    installs: VecDeque<compact::Install>,
+    compactor: Compactor,
+    /// Ends a round of compaction.
+    stop_compaction: Arc<AtomicBool>,
+    /// Of what was given up; the rounds of compaction are among them.
     removals: Removals,
     written: Waiters<Owner>,
     progress: Progress,
@@ -79,6 +85,7 @@ impl Task {
         config: TopicConfig,
         around: Surroundings,
     ) -> (watch::Receiver<Marks>, Self) {
+        let compactor = log.compactor();
         let progress = Progress::recovered(config.durability, log.log_end());
         let (marks, watcher) = watch::channel(marks_of(&progress));
         let removals = Removals::new(&id);
@@ -90,6 +97,9 @@ impl Task {
             home: Home::Here(log),
             waiting: VecDeque::new(),
             trims: VecDeque::new(),
+            installs: VecDeque::new(),
+            compactor,
+            stop_compaction: Arc::default(),
             removals,
             written: Waiters::default(),
             progress,
@@ -132,25 +142,25 @@ impl Task {
             }
         }
         inbox.close();
+        // First, since a round of compaction, which the close waits for, may wait for an answer or for the turn of a trim.
+        refuse(&mut inbox);
         self.close().await;
-        // Sent between the last look and the close: never admitted to the log.
-        while let Ok(message) = inbox.try_recv() {
-            match message {
-                Message::Append { owner, .. } => owner.answer(Err(Error::LeaderUnavailable)),
-                Message::Trim(request) => request.refuse(Error::LeaderUnavailable),
-                Message::Configure(_) | Message::Close(_) => {}
-            }
-        }
+        refuse(&mut inbox);
     }
 
     fn is_finished(&self) -> bool {
-        !self.closing.is_empty() && self.waiting.is_empty() && self.trims.is_empty() && !matches!(self.home, Home::Away(_))
+        !self.closing.is_empty() && self.has_no_work() && !matches!(self.home, Home::Away(_))
+    }
+
+    fn has_no_work(&self) -> bool {
+        self.waiting.is_empty() && self.trims.is_empty() && self.installs.is_empty()
     }
 
     /// Takes a message and all others that have come.
     fn take(&mut self, first: Option<Message>, inbox: &mut mpsc::Receiver<Message>) {
         let Some(first) = first else {
             // No handle is left, so nobody can ask for the result of the close.
+            self.stop_compaction.store(true, Ordering::Relaxed);
             self.closing.push(oneshot::channel().0);
             return;
         };
@@ -159,8 +169,16 @@ impl Task {
             match message {
                 Message::Append { payload, bytes, owner } => self.waiting.push_back(Waiting { payload, bytes, owner }),
                 Message::Trim(request) => self.trims.push_back(request),
+                Message::Compact(request) => {
+                    let stop = Arc::clone(&self.stop_compaction);
+                    request.start(self.compactor.clone(), self.progress.high_watermark(), stop, self.removals.tasks());
+                }
+                Message::Install(install) => self.installs.push_back(install),
                 Message::Configure(config) => self.configure(config),
-                Message::Close(reply) => self.closing.push(reply),
+                Message::Close(reply) => {
+                    self.stop_compaction.store(true, Ordering::Relaxed);
+                    self.closing.push(reply);
+                }
             }
             next = inbox.try_recv().ok();
         }
@@ -178,9 +196,9 @@ impl Task {
         self.schedule_flush();
     }
 
-    /// Sends the next trim or group to a disk thread, if there is one and the log is here.
+    /// Sends the next trim, installation or group to a disk thread, if there is one and the log is here.
     fn work_next(&mut self) {
-        if self.waiting.is_empty() && self.trims.is_empty() && !self.needs_sync() {
+        if self.has_no_work() && !self.needs_sync() {
             return;
         }
         match std::mem::replace(&mut self.home, Home::Lost) {
@@ -197,6 +215,9 @@ impl Task {
             if let Some(plan) = request.plan(log.log_start(), self.progress.high_watermark(), &self.config, now) {
                 return self.submit(move || Done::Trimmed(plan.run(log)));
             }
+        }
+        if let Some(install) = self.installs.pop_front() {
+            return self.submit(move || Done::Installed(compact::Done::run(log, install)));
         }
         self.write_next(log)
     }
@@ -253,6 +274,7 @@ impl Task {
         match done {
             Some(Done::Written(written)) => self.settle_write(written),
             Some(Done::Trimmed(trimmed)) => self.settle_trim(trimmed),
+            Some(Done::Installed(installed)) => self.home = Home::Here(installed.settle()),
             None => {
                 // The disk thread died with the log in its hands; nothing is known of what it did.
                 self.home = Home::Lost;
@@ -316,6 +338,8 @@ impl Task {
         for request in self.trims.drain(..) {
             request.refuse(Error::LeaderUnavailable);
         }
+        // Their rounds see that nobody answers.
+        self.installs.clear();
     }
 
     /// Syncs and closes the log, on a disk thread, and tells those who asked. Afterwards nothing of it touches its directory any more:
@@ -334,6 +358,17 @@ impl Task {
         };
         for reply in self.closing.drain(..) {
             let _ = reply.send(result.clone());
+        }
+    }
+}
+
+/// Refuses what was sent between the last look and the close: it was never admitted to the log.
+fn refuse(inbox: &mut mpsc::Receiver<Message>) {
+    while let Ok(message) = inbox.try_recv() {
+        match message {
+            Message::Append { owner, .. } => owner.answer(Err(Error::LeaderUnavailable)),
+            Message::Trim(request) => request.refuse(Error::LeaderUnavailable),
+            Message::Compact(_) | Message::Install(_) | Message::Configure(_) | Message::Close(_) => {}
         }
     }
 }

@@ -132,6 +132,8 @@ pub const DEFINITIONS: &[Definition] = &[
     define("limit.produce.timeout.ms", int(1, DAY_MS), "120000", "The longest timeout_ms of a produce."),
     define("limit.records.per.request", int(1, 1_000_000), "10000", "Records in one request."),
     define("listeners", Kind::List, "CLIENT://127.0.0.1:8080", "Where connections are taken: CLIENT://host:port; port 0 is any that is free."),
+    define("log.cleaner.backoff.ms", int(1, DAY_MS), "15000", "How long compaction rests between two looks at all logs."),
+    define("log.cleaner.dedupe.buffer.size", int(1 << 20, 1024 * GIB), "134217728", "Memory for the keys of the log that is being compacted, in bytes; 24 bytes hold a key, and a fifth stays free."),
     define("log.dirs", Kind::List, "./tidegate-data", "The data directory; made if it is not there."),
     define("log.format", Kind::OneOf(&["pretty", "json"]), "pretty", "How log lines are written to standard error."),
     define("log.level", Kind::LogFilter, "info", "What is logged."),

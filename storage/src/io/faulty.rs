@@ -252,6 +252,13 @@ impl Faulty {
                 // An entry that was not synced may have made it all the same.
                 let mut tree = state.durable_tree.clone();
                 tree.extend(state.tree.iter().filter(|_| random.below(2) == 0).map(|(entry, node)| (entry.clone(), *node)));
+                // So may a removal; that of a renamed entry's old name only with the new one.
+                for (entry, node) in state.durable_tree.iter().filter(|(entry, _)| !state.tree.contains_key(*entry)) {
+                    let renamed_to = state.tree.iter().find(|(_, other)| *other == node).map(|(entry, _)| entry);
+                    if random.below(2) == 0 && renamed_to.is_none_or(|to| tree.get(to) == Some(node)) {
+                        tree.remove(entry);
+                    }
+                }
                 tree
             }
         };

@@ -153,7 +153,7 @@ pub(crate) fn without_given_up<T>(mut segments: Vec<(Offset, T)>, start: Offset)
     segments
 }
 
-fn remove_if_there(io: &dyn Io, path: &Path) -> Result<(), Error> {
+pub(crate) fn remove_if_there(io: &dyn Io, path: &Path) -> Result<(), Error> {
     match io.remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(()),

@@ -28,7 +28,8 @@ fn assert_lookups(log: &PartitionLog, all: &[i64], upper: usize) {
     let reader = log.reader();
     let upper_offset = Offset::new(upper as u64).unwrap();
     let readable = &all[..upper];
-    let plain = |found: Option<(Offset, Timestamp)>| found.map(|(offset, timestamp)| (usize::try_from(offset.get()).unwrap(), timestamp.millis()));
+    let plain =
+        |found: Option<(Offset, Timestamp)>| found.map(|(offset, timestamp)| (usize::try_from(offset.get()).unwrap(), timestamp.millis()));
     let first = |from: i64| readable.iter().position(|timestamp| *timestamp >= from).map(|at| (at, readable[at]));
     for wanted in 0..45 {
         let found = reader.find_timestamp(Timestamp::from_millis(wanted), upper_offset).unwrap();

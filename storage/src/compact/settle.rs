@@ -1,0 +1,77 @@
+//! What a start makes of a round that was cut off: what was being written goes, what was whole takes its place.
+
+use std::path::{Path, PathBuf};
+
+use tidegate_types::Offset;
+
+use super::{CLEANED, SWAP};
+use crate::Error;
+use crate::io::Io;
+use crate::log::remove_if_there;
+use crate::recovery::scan;
+use crate::segment::{file_name, parse_any_file_name};
+use crate::vouched;
+
+/// Completes or undoes what is half done in a log's directory. May itself be cut off anywhere.
+pub(crate) fn settle(io: &dyn Io, directory: &Path) -> Result<(), Error> {
+    let names: Vec<_> = io.list(directory).map_err(Error::io("list", directory))?.into_iter().filter(|entry| !entry.is_dir).collect();
+    let files = || names.iter().filter_map(|entry| Some((parse_any_file_name(&entry.name)?, entry.name.as_str())));
+    for (_, name) in files().filter(|(_, name)| name.ends_with(CLEANED)) {
+        remove_if_there(io, &directory.join(name))?;
+    }
+    for (base, name) in files().filter(|(_, name)| name.ends_with(SWAP)) {
+        let path = directory.join(name);
+        let end = end_of_whole(io, &path, base)?;
+        // What is vouched for of them does not hold for it.
+        forget(io, directory, base, end)?;
+        for (_, covered) in files().filter(|(of, covered)| (base..end).contains(of) && !covered.ends_with(SWAP)) {
+            remove_if_there(io, &directory.join(covered))?;
+        }
+        io.sync_dir(directory).map_err(Error::io("sync directory", directory))?;
+        io.rename(&path, &directory.join(file_name(base, "log"))).map_err(Error::io("rename", &path))?;
+        io.sync_dir(directory).map_err(Error::io("sync directory", directory))?;
+        tracing::info!(directory = %directory.display(), %base, %end, "installed what a compaction had written");
+    }
+    Ok(())
+}
+
+/// Vouches no longer for what was in place of a segment.
+fn forget(io: &dyn Io, directory: &Path, base: Offset, end: Offset) -> Result<(), Error> {
+    let known = vouched::read(io, directory)?;
+    let left: Vec<_> = known.iter().copied().filter(|known| !(base..end).contains(&known.base)).collect();
+    if left.len() == known.len() { Ok(()) } else { vouched::write(io, directory, &left) }
+}
+
+/// The segment files of a log as [`settle`] would leave them, of those that stand in its directory (in order).
+pub(crate) fn with_swaps(io: &dyn Io, directory: &Path, mut segments: Vec<(Offset, PathBuf)>) -> Result<Vec<(Offset, PathBuf)>, Error> {
+    for entry in io.list(directory).map_err(Error::io("list", directory))? {
+        let Some(base) = parse_any_file_name(&entry.name).filter(|_| !entry.is_dir && entry.name.ends_with(SWAP)) else { continue };
+        let path = directory.join(entry.name);
+        let end = end_of_whole(io, &path, base)?;
+        segments.retain(|(of, _)| !(base..end).contains(of));
+        segments.push((base, path));
+    }
+    segments.sort();
+    Ok(segments)
+}
+
+/// The offset after the last batch of a file that got its name when it was whole and synced.
+fn end_of_whole(io: &dyn Io, path: &Path, base: Offset) -> Result<Offset, Error> {
+    let file = io.open(path).map_err(Error::io("open", path))?;
+    let corrupt = |position, reason| Error::Corrupt { path: path.to_owned(), position, reason };
+    let (mut end, mut position) = (base, 0);
+    let damage = scan(file.as_ref(), 0, &mut |at, batch| {
+        if batch.header.first_offset() < end {
+            return Err(format!("the batch begins at offset {}, before {end}", batch.header.base_offset));
+        }
+        end = batch.header.last_offset().next();
+        position = at + batch.bytes().len() as u64;
+        Ok(())
+    })
+    .map_err(Error::io("read", path))?;
+    match damage {
+        Some(reason) => Err(corrupt(position, reason)),
+        None if end == base => Err(corrupt(0, "it holds no batch".to_owned())),
+        None => Ok(end),
+    }
+}
