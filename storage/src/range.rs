@@ -195,7 +195,13 @@ fn part_of(headers: &mut Headers<'_>, successor: Option<Offset>, wanted: &Wanted
     }
     let last = wanted.upper.saturating_sub(1).since(headers.segment.base);
     let index = &headers.opened.index;
-    let floors = index.floor(last).zip(index.floor_position(begin.saturating_add(wanted.room)));
+    let mut fits = index.floor_position(begin.saturating_add(wanted.room));
+    let may_have_gaps = headers.segment.may_have_gaps();
+    if may_have_gaps {
+        // What is taken ends where its last batch says, not where the next one begins: so one that is certainly taken is looked at.
+        fits = fits.and_then(|entry| index.floor_position(u64::from(entry.position).saturating_sub(1)));
+    }
+    let floors = index.floor(last).zip(fits);
     let floor = floors.map(|(a, b)| if a.position < b.position { a } else { b });
     // An entry may be there before its batch is.
     let floor = floor.filter(|entry| (begin + 1..headers.end).contains(&u64::from(entry.position)));
@@ -206,7 +212,7 @@ fn part_of(headers: &mut Headers<'_>, successor: Option<Offset>, wanted: &Wanted
         let after = part.end + header.total_bytes() as u64;
         let fits = after - begin <= wanted.room || is_first && wanted.at_least_one;
         if header.first_offset() >= wanted.upper || !fits {
-            if !is_first {
+            if !is_first && !may_have_gaps {
                 part.next_offset = header.first_offset();
             }
             break;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::io::{Crash, FaultPlan, Faulty, Io};
-use crate::{Error, LogReader, PartitionLog, ReadMode, ReadOutcome, Store, inspect};
+use crate::{Error, Located, LogReader, PartitionLog, ReadMode, ReadOutcome, Store, inspect};
 
 mod crash;
 
@@ -167,6 +167,20 @@ fn assert_whole(log: &PartitionLog, model: &Model, now: i64) {
         let ReadOutcome::Batches { bytes, next_offset } = reader.read(offset(from), end, 1, ReadMode::Cached).unwrap() else { panic!() };
         assert!(next_offset > offset(from), "a read below the end goes on");
         entries(bytes, offset(from), Some(next_offset));
+        let (max_bytes, upper) = (from * 37 % 500, offset(end.get().min(from + 1 + from * 13 % 40)));
+        let found = reader.locate(offset(from), upper, usize::try_from(max_bytes).unwrap(), ReadMode::Cached).unwrap();
+        // Nobody has it open.
+        let found = match found {
+            Located::WouldBlock => reader.locate(offset(from), upper, usize::try_from(max_bytes).unwrap(), ReadMode::Blocking).unwrap(),
+            found => found,
+        };
+        let Located::Ranges { ranges, next_offset } = found else { panic!() };
+        let bytes: Vec<u8> = ranges.iter().flat_map(|range| range.read().unwrap()).collect();
+        if bytes.is_empty() {
+            assert_eq!(next_offset, offset(from), "there is nothing below {upper}");
+        } else {
+            entries(bytes.into(), offset(from), Some(next_offset));
+        }
     }
     let plain = |found: Option<(Offset, Timestamp)>| found.map(|(offset, timestamp)| (offset.get(), timestamp.millis()));
     let first = |asked: i64| found.iter().find(|entry| entry.1 >= asked).map(|entry| (entry.0, entry.1));
