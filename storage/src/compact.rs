@@ -28,6 +28,7 @@ mod settle;
 
 pub use plan::{CompactionPolicy, Dirt};
 pub use rewrite::Compacted;
+pub(crate) use rewrite::Home;
 pub(crate) use round::CleanNote;
 pub use round::{CompactionReport, Compactor, Outcome, Round};
 pub(crate) use settle::{settle, with_swaps};

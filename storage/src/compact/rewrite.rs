@@ -46,6 +46,14 @@ impl Compacted {
     }
 }
 
+/// Where a log is.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    pub(crate) io: Arc<dyn Io>,
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) directory: PathBuf,
+}
+
 /// What rewriting came to.
 pub(crate) enum Written {
     Compacted(Compacted),
@@ -57,9 +65,7 @@ pub(crate) enum Written {
 
 /// Rewrites `group`. What an earlier attempt has left at the same place goes; what this one leaves when it fails goes at the next start.
 pub(crate) fn rewrite(
-    io: &Arc<dyn Io>,
-    shelf: &Arc<Shelf>,
-    directory: &Path,
+    Home { io, shelf, directory }: &Home,
     group: &[Arc<Segment>],
     rule: &Rule,
     horizon: Timestamp,

@@ -1,7 +1,6 @@
 //! One round over one log: look, map, rewrite, have it installed. On a thread that may take its time, beside the writer.
 
 use std::ops::{ControlFlow, Range};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,14 +10,13 @@ use super::CLEANED;
 use super::key_map::KeyMap;
 use super::plan::{self, CompactionPolicy, Dirt, Facts};
 use super::retain::Rule;
-use super::rewrite::{Compacted, Stop, Walk, Written, each_batch, rewrite};
+use super::rewrite::{Compacted, Home, Stop, Walk, Written, each_batch, rewrite};
 use crate::Error;
 use crate::checkpoint::OffsetCheckpoint;
-use crate::io::{Io, read_exact_at};
+use crate::io::read_exact_at;
 use crate::log::{Shared, remove_if_there};
 use crate::reader::is_missing;
 use crate::segment::{Segment, file_name};
-use crate::shelf::Shelf;
 
 /// A log's own entry in the checkpoint of first dirty offsets. That there is one says that the log was compacted.
 #[derive(Debug, Clone)]
@@ -45,10 +43,8 @@ impl CleanNote {
 /// Compacts one log. Made by [`crate::PartitionLog::compactor`]; what it has rewritten is installed by the log itself.
 #[derive(Debug, Clone)]
 pub struct Compactor {
-    io: Arc<dyn Io>,
-    directory: PathBuf,
+    home: Home,
     shared: Arc<Shared>,
-    shelf: Arc<Shelf>,
     note: CleanNote,
 }
 
@@ -100,8 +96,8 @@ pub enum Outcome {
 }
 
 impl Compactor {
-    pub(crate) fn new(io: Arc<dyn Io>, directory: PathBuf, shared: Arc<Shared>, shelf: Arc<Shelf>, note: CleanNote) -> Self {
-        Self { io, directory, shared, shelf, note }
+    pub(crate) fn new(home: Home, shared: Arc<Shared>, note: CleanNote) -> Self {
+        Self { home, shared, note }
     }
 
     /// Whether a round would be worth it. May read a few bytes of each dirty segment.
@@ -150,8 +146,7 @@ impl Compactor {
         let touched = facts[..end].partition_point(|segment| segment.base < rule.end);
         for group in plan::groups(&facts, touched, &round.policy) {
             let group = &segments[group];
-            let written =
-                rewrite(&self.io, &self.shelf, &self.directory, group, &rule, horizon, round.policy.index_interval_bytes, &round.stop);
+            let written = rewrite(&self.home, group, &rule, horizon, round.policy.index_interval_bytes, &round.stop);
             let done = match written {
                 Ok(Written::Compacted(compacted)) => self.install(compacted, group, &mut report, install),
                 Ok(Written::Same) => self.clear(group).map(|()| true),
@@ -199,7 +194,7 @@ impl Compactor {
 
     /// Removes what was written and is not wanted.
     fn clear(&self, group: &[Arc<Segment>]) -> Result<(), Error> {
-        remove_if_there(self.io.as_ref(), &self.directory.join(file_name(group[0].base, CLEANED)))
+        remove_if_there(self.home.io.as_ref(), &self.home.directory.join(file_name(group[0].base, CLEANED)))
     }
 
     /// From where on nothing was compacted. A note beyond all that can have been compacted is none.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{PartitionLog, remove_if_there};
 use crate::Error;
-use crate::compact::{Compacted, Compactor, SWAP};
+use crate::compact::{Compacted, Compactor, Home, SWAP};
 use crate::io::Io;
 use crate::segment::{IndexFiles, Segment, file_name};
 
@@ -53,13 +53,8 @@ impl Replaced {
 impl PartitionLog {
     /// Who compacts this log, on another thread.
     pub fn compactor(&self) -> Compactor {
-        Compactor::new(
-            Arc::clone(&self.io),
-            self.directory.clone(),
-            Arc::clone(&self.shared),
-            Arc::clone(&self.shelf),
-            self.clean_note.clone(),
-        )
+        let home = Home { io: Arc::clone(&self.io), shelf: Arc::clone(&self.shelf), directory: self.directory.clone() };
+        Compactor::new(home, Arc::clone(&self.shared), self.clean_note.clone())
     }
 
     /// Puts a compacted segment in the place of those it was made from: when this returns, readers that begin see it, and the next start will.
