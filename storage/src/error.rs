@@ -52,11 +52,16 @@ pub enum Error {
     Kv(String),
 }
 
+/// Whether there is no room, on the disk or in a quota: nothing is wrong with either.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
 impl Error {
     /// The code that a client sees.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => ErrorCode::StorageFull,
+            Self::Io { source, .. } if is_full(source) => ErrorCode::StorageFull,
             Self::Io { source, .. } if source.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
                 ErrorCode::TooManyOpenFiles
             }

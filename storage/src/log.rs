@@ -14,6 +14,7 @@ use tidegate_types::{ErrorCode, LeaderEpoch, Offset, SequencedBatch, TopicConfig
 use crate::Error;
 use crate::compact::CleanNote;
 use crate::epochs::Epochs;
+use crate::error::is_full;
 use crate::io::Io;
 use crate::reader::LogReader;
 use crate::segment::{ActiveSegment, Segment};
@@ -210,7 +211,7 @@ impl PartitionLog {
         self.roll_if_needed(bytes, end, latest)?;
         let active = self.active.as_mut().ok_or_else(gone)?;
         if let Err(source) = active.write(batches, self.config.syncs_each_append.then_some(self.config.segment_bytes)) {
-            let full = source.kind() == std::io::ErrorKind::StorageFull;
+            let full = is_full(&source);
             let taken_back = active.cut_to_end();
             let error = Error::Io { action: "append to", path: active.shared().path.clone(), source };
             return Err(if full && taken_back.is_ok() { error } else { self.poison(error) });
@@ -236,8 +237,8 @@ impl PartitionLog {
     }
 
     fn sync_active(&mut self) -> Result<(), Error> {
-        let active = self.active.as_ref().ok_or_else(gone)?;
-        if let Err(source) = active.file().sync_data() {
+        let active = self.active.as_mut().ok_or_else(gone)?;
+        if let Err(source) = active.sync() {
             let path = active.shared().path.clone();
             return Err(self.poison(Error::Io { action: "sync", path, source }));
         }
@@ -269,7 +270,7 @@ impl PartitionLog {
     fn seal(&mut self) -> Result<(), Error> {
         self.check_poison()?;
         let active = self.active.as_mut().ok_or_else(gone)?;
-        if !active.is_prepared() {
+        if !active.is_prepared() && !active.has_unsynced_cut() {
             return self.sync();
         }
         if let Err(source) = active.cut_to_end() {

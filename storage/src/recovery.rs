@@ -74,6 +74,9 @@ pub(crate) fn open(
     let note = &notes.start;
     let trust = Trust { recovery_point: trust.recovery_point.max(note.get()), ..trust };
     settle(io.as_ref(), directory)?;
+    let known = vouched::read(io.as_ref(), directory)?;
+    let vouched_end = known.iter().map(|known| known.end).max().unwrap_or(Offset::ZERO);
+    let trust = Trust { recovery_point: trust.recovery_point.max(vouched_end), ..trust };
     let mut bases = segment_bases(io.as_ref(), directory)?;
     if bases.is_empty() {
         if trust.recovery_point > Offset::ZERO {
@@ -88,11 +91,24 @@ pub(crate) fn open(
         return Ok((log, RecoveryReport { segments: 1, ..RecoveryReport::empty(Offset::ZERO) }));
     }
     bases.sort_unstable();
+    remove_false_starts(io.as_ref(), directory, &mut bases, &known)?;
     remove_leftovers(io.as_ref(), directory, &mut bases, note.get())?;
     let log_start = bases[0].max(note.get());
-    let known = vouched::read(io.as_ref(), directory)?;
+    if let Some(lost) = known.iter().find(|known| known.base < bases[0] && known.end > note.get()) {
+        let reason = format!("the segment that begins at offset {} is gone, but its records were not given up", lost.base);
+        return Err(Error::Corrupt { path: directory.to_owned(), position: 0, reason });
+    }
     let was_compacted = notes.clean.get().is_some();
-    let mut opening = Opening { io: &io, directory, config, trust, was_compacted, shelf: &shelf, report: RecoveryReport::empty(bases[0]) };
+    let mut opening = Opening {
+        io: &io,
+        directory,
+        config,
+        trust,
+        was_compacted,
+        shelf: &shelf,
+        report: RecoveryReport::empty(bases[0]),
+        is_resumed: false,
+    };
     opening.report.segments = bases.len();
     opening.report.log_start = log_start;
     let (mut sealed, mut vouched) = (Vec::with_capacity(bases.len()), Vec::with_capacity(bases.len()));
@@ -104,7 +120,7 @@ pub(crate) fn open(
         vouched.extend(known);
     }
     let mut active = opening.active(*last, about(*last))?;
-    let report = opening.report;
+    let (report, is_resumed) = (opening.report, opening.is_resumed);
     if report.log_end < trust.recovery_point {
         let reason = format!("the log ends at offset {}, but everything below {} was synced", report.log_end, trust.recovery_point);
         return Err(Error::Corrupt { path: active.shared().path.clone(), position: active.bytes(), reason });
@@ -114,9 +130,10 @@ pub(crate) fn open(
         active.cut_to_end().map_err(Error::io("truncate", &active.shared().path))?;
     }
     // After a kill the page cache may hold what the disk does not; from here on it counts as synced, so it must be.
-    active.file().sync_data().map_err(Error::io("sync", &active.shared().path))?;
+    active.sync().map_err(Error::io("sync", &active.shared().path))?;
     io.sync_dir(directory).map_err(Error::io("sync directory", directory))?;
-    let active_vouched = about(*last).filter(|known| known.bytes <= active.bytes()).copied();
+    // If its indexes were lost, they are to be written again.
+    let active_vouched = about(*last).filter(|known| known.bytes <= active.bytes() && is_resumed).copied();
     let mut epochs = Epochs::read(io.as_ref(), directory)?;
     if epochs.cut_end(report.log_end) | epochs.cut_start(log_start) {
         epochs.write(io.as_ref(), directory)?;
@@ -135,6 +152,8 @@ struct Opening<'a> {
     was_compacted: bool,
     shelf: &'a Arc<Shelf>,
     report: RecoveryReport,
+    /// Whether the last segment that was read was read from where the vouching ends.
+    is_resumed: bool,
 }
 
 impl Opening<'_> {
@@ -200,6 +219,7 @@ impl Opening<'_> {
             None => (ActiveSegment::over(base, path.to_owned(), Arc::clone(&file), self.config.index_interval_bytes), base),
         };
         let begun_at = segment.bytes();
+        self.is_resumed = begun_at > 0;
         let damage = scan(file.as_ref(), begun_at, &mut |_, batch| {
             check_next(&batch.header, next_offset, may_have_gaps)?;
             next_offset = batch.header.last_offset().next();
@@ -272,6 +292,37 @@ pub(crate) fn rebuild_indexes(segment: &Segment, end: Offset, file: &dyn File) -
 }
 
 const INDEX_INTERVAL_BYTES: u64 = 4096;
+
+/// Removes empty files at a log's end that its segments reach beyond: a roll made one and got no further, and the log went on without it.
+fn remove_false_starts(io: &dyn Io, directory: &Path, bases: &mut Vec<Offset>, known: &[Vouched]) -> Result<(), Error> {
+    while let [.., before, last] = bases[..] {
+        let path = directory.join(file_name(last, "log"));
+        if io.length(&path).map_err(Error::io("read the length of", &path))? > 0 {
+            return Ok(());
+        }
+        let vouched = known.iter().any(|known| known.base == before && known.end == last);
+        if vouched || end_of(io, &directory.join(file_name(before, "log")), before)? <= last {
+            return Ok(());
+        }
+        tracing::info!(path = %path.display(), "removed what a roll had left that got no further");
+        io.remove_file(&path).map_err(Error::io("remove", &path))?;
+        bases.pop();
+    }
+    Ok(())
+}
+
+/// The offset after the last good batch of a file.
+fn end_of(io: &dyn Io, path: &Path, base: Offset) -> Result<Offset, Error> {
+    let file = io.open(path).map_err(Error::io("open", path))?;
+    let mut end = base;
+    scan(file.as_ref(), 0, &mut |_, batch| {
+        check_next(&batch.header, end, true)?;
+        end = batch.header.last_offset().next();
+        Ok(())
+    })
+    .map_err(Error::io("read", path))?;
+    Ok(end)
+}
 
 fn segment_bases(io: &dyn Io, directory: &Path) -> Result<Vec<Offset>, Error> {
     let entries = io.list(directory).map_err(Error::io("list", directory))?;
@@ -354,6 +405,9 @@ fn cut_or_refuse(
 fn is_rot(segment: &ActiveSegment, damage: &Damage, next_offset: Offset) -> std::io::Result<bool> {
     /// A file system loses whole blocks of at least 512 bytes; the edges of a hole may lie in good neighbours.
     const HOLE_BYTES: usize = 256;
+    const BLOCK_BYTES: u64 = 512;
+    /// A batch's first bytes, the magic among them, which is not zero.
+    const ZEROS_BEFORE_MAGIC: usize = 17;
     let file = segment.file();
     // With the zeros behind: the last batch may end in some.
     let length = (file.len()? - segment.bytes()).min(damage.bytes + PREPARE_BYTES);
@@ -368,7 +422,10 @@ fn is_rot(segment: &ActiveSegment, damage: &Damage, next_offset: Offset) -> std:
     };
     let Some(good) = (1..bytes.len()).find(is_good_batch) else { return Ok(false) };
     let has_hole = bytes[..good].chunk_by(|a, b| a == b).any(|run| run[0] == 0 && run.len() >= HOLE_BYTES);
-    Ok(!has_hole)
+    // The first block that was lost may have held good batches before the write, and end soon after it began. No batch begins with so many zeros.
+    let block_rest = usize::try_from(BLOCK_BYTES - segment.bytes() % BLOCK_BYTES).map_err(std::io::Error::other)?;
+    let has_short_hole = block_rest >= ZEROS_BEFORE_MAGIC && bytes[..good].iter().take_while(|byte| **byte == 0).count() >= block_rest;
+    Ok(!has_hole && !has_short_hole)
 }
 
 /// Reads batch by batch from the position `from` on, CRC checked, and shows each with its position to `visit`. `None` if the file ends with a whole batch, or with

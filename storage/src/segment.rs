@@ -9,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use tidegate_types::{BatchHeader, Offset, SequencedBatch};
 
 use crate::Error;
+use crate::error::is_full;
 use crate::index::{IndexEntry, IndexRule, OffsetIndex};
 use crate::io::{File, Io, read_small, write_atomically};
 use crate::shelf::{Opened, Place, Shelf};
@@ -213,6 +214,8 @@ pub(crate) struct ActiveSegment {
     first_timestamp: Option<i64>,
     /// The file may reach to here, with zeros behind the batches.
     prepared: u64,
+    /// Something behind the batches was cut off, and no sync has covered that.
+    cut_unsynced: bool,
 }
 
 /// How far ahead of its batches a file is prepared with zeros.
@@ -242,7 +245,11 @@ impl ActiveSegment {
             _ => {}
         }
         let file = io.create(&path).map_err(Error::io("create", &path))?;
-        io.sync_dir(directory).map_err(Error::io("sync directory", directory))?;
+        if let Err(error) = io.sync_dir(directory) {
+            // The log may go on without it, past its name; a start copes with it, but nobody else has to.
+            let _ = io.remove_file(&path);
+            return Err(Error::io("sync directory", directory)(error));
+        }
         Ok(Self::over(base, path, file, index_interval_bytes))
     }
 
@@ -263,7 +270,7 @@ impl ActiveSegment {
         let (bytes, max_timestamp, body) = (AtomicU64::new(0), AtomicI64::new(i64::MIN), Body::Active(Arc::clone(&opened)));
         let shared = Arc::new(Segment { base, path, bytes, max_timestamp, body });
         let rule = IndexRule::new(index_interval_bytes);
-        Self { shared, opened, rule, latest: None, first_timestamp: None, prepared: 0 }
+        Self { shared, opened, rule, latest: None, first_timestamp: None, prepared: 0, cut_unsynced: false }
     }
 
     /// A segment over an open file of which `known` is known, and its indexes; its first batch begins with `first`. Recovery notes what follows.
@@ -343,7 +350,7 @@ impl ActiveSegment {
         parts.push(zeros);
         let mut written = self.opened.file.write_all_at(&parts, begin);
         self.prepared = self.prepared.max(prepared);
-        if !zeros.is_empty() && written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull) {
+        if !zeros.is_empty() && written.as_ref().is_err_and(is_full) {
             // The batches themselves may fit.
             parts.pop();
             written = self.opened.file.write_all_at(&parts, begin);
@@ -404,6 +411,18 @@ impl ActiveSegment {
         Arc::new(sealed)
     }
 
+    /// Makes all of it durable, also what was cut off.
+    pub(crate) fn sync(&mut self) -> std::io::Result<()> {
+        self.opened.file.sync_data()?;
+        self.cut_unsynced = false;
+        Ok(())
+    }
+
+    /// Whether something was cut off behind the batches that a power cut may bring back.
+    pub(crate) fn has_unsynced_cut(&self) -> bool {
+        self.cut_unsynced
+    }
+
     /// Whether there may be something behind the batches.
     pub(crate) fn is_prepared(&self) -> bool {
         self.prepared > self.bytes()
@@ -413,6 +432,7 @@ impl ActiveSegment {
     pub(crate) fn cut_to_end(&mut self) -> std::io::Result<()> {
         self.opened.file.set_len(self.bytes())?;
         self.prepared = 0;
+        self.cut_unsynced = true;
         Ok(())
     }
 }

@@ -74,6 +74,8 @@ impl Shelf {
         let now = standing.uses;
         standing.index_bytes += opened.index_bytes();
         let before = standing.opened.insert(place, (now, opened));
+        // Two readers may have opened it at the same time.
+        standing.index_bytes -= before.as_ref().map_or(0, |(_, opened)| opened.index_bytes());
         gone.extend(before.map(|(_, opened)| opened));
         while standing.opened.len() > SEGMENTS_MAX || (standing.index_bytes > INDEX_BYTES_MAX && standing.opened.len() > 1) {
             let oldest = standing.opened.iter().min_by_key(|(_, (used, _))| *used).map(|(place, _)| *place);
@@ -130,6 +132,7 @@ mod tests {
         }
         assert_eq!(shelf.len(), SEGMENTS_MAX);
         assert!(shelf.get(places[1]).is_none() && shelf.get(places[SEGMENTS_MAX + 9]).is_some());
+        shelf.put(places[0], opened(&disk, 7));
         shelf.clear(places[0]);
         assert!(shelf.get(places[0]).is_none());
         assert_eq!((shelf.len(), shelf.lock().index_bytes), (SEGMENTS_MAX - 1, (SEGMENTS_MAX - 1) * 8));

@@ -37,6 +37,8 @@ struct Written {
     log: PartitionLog,
     placed: Vec<(Owner, Appended)>,
     result: Result<(), Error>,
+    /// Also if nothing could be written.
+    sync_failed: bool,
 }
 
 /// Where the log is.
@@ -283,9 +285,9 @@ impl Task {
         }
     }
 
-    fn settle_write(&mut self, Written { log, placed, result }: Written) {
+    fn settle_write(&mut self, Written { log, placed, result, sync_failed }: Written) {
         let moved = self.note_ends(&log);
-        self.sync_failed = result.is_err();
+        self.sync_failed = sync_failed;
         self.home = Home::Here(log);
         for (owner, appended) in placed {
             match &result {
@@ -394,7 +396,9 @@ impl Write {
             .map_err(|error| Error::Internal(format!("{}: {error}", self.partition)))
             .and_then(|batches| self.append(&mut log, &batches));
         if let Err(error) = appended {
-            return Written { log, placed, result: Err(error) };
+            // What was written before may be due all the same.
+            let sync_failed = self.sync && self.sync(&mut log).is_err();
+            return Written { log, placed, result: Err(error), sync_failed };
         }
         // Written, not synced: that is all that acks=leader and acks=none ask for.
         let (early, late): (Vec<_>, Vec<_>) = placed.into_iter().partition(|(owner, _)| owner.acks != Acks::All);
@@ -402,7 +406,8 @@ impl Write {
             owner.answer(Ok(appended));
         }
         let result = if self.sync { self.sync(&mut log) } else { Ok(()) };
-        Written { log, placed: late, result }
+        let sync_failed = result.is_err();
+        Written { log, placed: late, result, sync_failed }
     }
 
     fn append(&self, log: &mut PartitionLog, batches: &[tidegate_types::SequencedBatch]) -> Result<(), Error> {

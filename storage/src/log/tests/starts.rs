@@ -159,3 +159,68 @@ fn leaders_are_noted() {
     drop(log.trim_to(Offset::new(9).unwrap()).unwrap());
     assert_eq!(text(&disk).unwrap(), "0\n2\n3 9\n5 10\n");
 }
+
+/// A promise: a roll that a full disk stopped after it had made its file harms nothing, also if the log goes on past that file's name and is trimmed
+/// beyond it.
+#[test]
+fn a_false_start_harms_nothing() {
+    for (step, trim) in (0..25).flat_map(|step| [(step, None), (step, Some(5))]) {
+        for crash in [Crash::KeepAll, Crash::Kill] {
+            let disk = Faulty::new();
+            let mut log = filled(&disk, 2);
+            disk.set_plan(FaultPlan { fail_at: Some((disk.steps() + step, std::io::ErrorKind::StorageFull)), ..FaultPlan::default() });
+            let refused = log.append(&[batch(log.log_end(), 1, 550)]).is_err();
+            disk.set_plan(FaultPlan::default());
+            log.append(&[batch(log.log_end(), 2, 5)]).unwrap();
+            log.sync().unwrap();
+            if let Some(start) = trim {
+                log.trim_to(Offset::new(start).unwrap()).unwrap().remove().unwrap();
+            }
+            let (end, start) = (log.log_end(), log.log_start());
+            assert!(refused || end.get() == 7);
+            drop(log);
+            let io: Arc<dyn Io> = Arc::new(disk.after_crash(crash));
+            let (log, _) = open(&io).unwrap();
+            assert_eq!((log.log_start(), log.log_end()), (start, end), "step {step}, {crash:?}, trimmed {trim:?}");
+            let ReadOutcome::Batches { bytes, .. } = log.reader().read(start, end, 1, ReadMode::Blocking).unwrap() else { panic!() };
+            assert!(values(bytes).iter().any(|(offset, _)| *offset == start.get()));
+        }
+    }
+}
+
+/// A promise: segments that are vouched for and gone are missed, at either end, unless they were given up.
+#[test]
+fn lost_segments_are_missed() {
+    let whole = stopped(false);
+    let bases: Vec<_> = whole.list(&directory()).unwrap().iter().filter_map(|entry| crate::segment::parse_file_name(&entry.name)).collect();
+    let last = *bases.iter().max().unwrap();
+    for lost in [vec![last], vec![Offset::ZERO], bases.clone()] {
+        let disk = whole.after_crash(Crash::KeepAll);
+        lost.iter().for_each(|base| disk.remove_file(&segment_path(base.get())).unwrap());
+        let io: Arc<dyn Io> = Arc::new(disk);
+        let opened = open(&io);
+        assert!(matches!(opened, Err(Error::Corrupt { .. })), "{lost:?}: {opened:?}");
+    }
+}
+
+/// A promise: what a full disk refused, and was cut off, does not come back behind a segment that has been rolled since.
+#[test]
+fn what_was_refused_stays_away() {
+    for (seed, config) in (0..100).flat_map(|seed| [(seed, config()), (seed, synced())]) {
+        let disk = Faulty::new();
+        let io: Arc<dyn Io> = Arc::new(disk.clone());
+        let (mut log, _) = open_as(&io, &config).unwrap();
+        log.append(&[batch(Offset::ZERO, 2, 60)]).unwrap();
+        log.sync().unwrap();
+        disk.set_plan(FaultPlan { capacity: Some(disk.used() + 150), ..FaultPlan::default() });
+        assert!(log.append(&[batch(log.log_end(), 1, 200)]).is_err());
+        disk.set_plan(FaultPlan::default());
+        log.append(&[batch(log.log_end(), 1, 550)]).unwrap();
+        log.sync().unwrap();
+        let end = log.log_end();
+        drop(log);
+        let io: Arc<dyn Io> = Arc::new(disk.after_crash(Crash::Random(seed)));
+        let (log, report) = open_as(&io, &config).unwrap();
+        assert_eq!((log.log_end(), report.cut_bytes), (end, 0), "seed {seed}");
+    }
+}
