@@ -407,8 +407,15 @@ async fn what_is_written_is_synced_in_time() {
         let mut marks = partition.watch();
         tokio::time::timeout(LONG, marks.wait_for(|marks| marks.synced_end.get() == round)).await.unwrap().unwrap();
     }
+    // What is refused puts off nothing.
+    node.produce(&timed, &["a"]).await.unwrap();
+    node.disk.set_plan(FaultPlan { capacity: Some(node.disk.used() + 10), ..FaultPlan::default() });
+    assert!(node.produce(&timed, &[&"b".repeat(5_000)]).await.is_err());
+    node.disk.set_plan(FaultPlan::default());
+    let partition = node.broker.partition(&timed, PartitionIndex::new(0)).unwrap();
+    tokio::time::timeout(LONG, partition.watch().wait_for(|marks| marks.synced_end.get() == 4)).await.unwrap().unwrap();
     let syncs = node.disk.syncs();
-    assert_eq!((synced(&timed), synced(&never)), (3, 0));
+    assert_eq!((synced(&timed), synced(&never)), (4, 0));
     tokio::time::sleep(Duration::from_millis(120)).await;
     assert_eq!(node.disk.syncs(), syncs, "there is nothing left to sync");
     node.stop().await;

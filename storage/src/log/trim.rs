@@ -114,13 +114,17 @@ impl PartitionLog {
     }
 
     /// Takes out of the list what lies wholly before the start.
-    fn drop_given_up(&self) -> Trimmed {
+    fn drop_given_up(&mut self) -> Trimmed {
         let mut trimmed = Trimmed { io: Arc::clone(&self.io), directory: self.directory.clone(), paths: Vec::new() };
         let mut segments = Vec::clone(&self.shared.segments.load());
         let given_up = given_up(segments.len(), |i| segments[i].base, self.log_start());
         if given_up > 0 {
             trimmed.paths = segments.drain(..given_up).map(|segment| segment.path.clone()).collect();
             self.shared.segments.store(Arc::new(segments));
+            // Before their files go: what is vouched for and not there has been lost.
+            if let Err(error) = self.write_vouched(self.active_vouched) {
+                tracing::warn!(%error, "that segments are given up was noted in one place only");
+            }
         }
         trimmed
     }
