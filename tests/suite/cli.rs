@@ -197,7 +197,8 @@ fn without_numbers(text: &str) -> String {
         while masked.contains("N.N") || masked.contains("N,N") {
             masked = masked.replace("N.N", "N").replace("N,N", "N");
         }
-        masked
+        // The name of a bench's own topic is hexadecimal, also where all its digits are decimal.
+        masked.replace("bench-N", "bench-H")
     };
     let mut out = String::new();
     for line in text.lines() {
