@@ -7,13 +7,15 @@
 //! 3 52044
 //! ```
 //!
-//! An epoch is noted before its leader writes anything, so that one which wrote nothing is known too.
+//! An epoch is noted before its leader writes anything, so that one which wrote nothing is known too. If the file is lost all the same, the
+//! batches say who wrote them.
 
 use std::path::Path;
 
-use tidegate_types::{LeaderEpoch, Offset};
+use tidegate_types::{BatchHeader, LeaderEpoch, Offset};
 
 use crate::Error;
+use crate::error::is_short_of_handles;
 use crate::io::{Io, read_small, write_atomically};
 
 /// The file's name.
@@ -24,17 +26,28 @@ pub(crate) const FILE: &str = "leader-epoch-checkpoint";
 pub(crate) struct Epochs(Vec<(LeaderEpoch, Offset)>);
 
 impl Epochs {
-    /// Reads the file; without one, or with a damaged one, nothing is known of epochs so far.
+    /// Reads the file; `None` if it cannot be read. Without one nothing is known of epochs so far.
     ///
     /// # Errors
-    /// The system's.
-    pub(crate) fn read(io: &dyn Io, directory: &Path) -> Result<Self, Error> {
+    /// [`Error::Io`] if the process has no file handle left.
+    pub(crate) fn read(io: &dyn Io, directory: &Path) -> Result<Option<Self>, Error> {
         let path = directory.join(FILE);
-        let Some(bytes) = read_small(io, &path).map_err(Error::io("read", &path))? else { return Ok(Self::default()) };
-        Ok(Self::parse(&bytes).unwrap_or_else(|| {
-            tracing::warn!(path = %path.display(), "it is damaged; earlier leaders are forgotten");
-            Self::default()
-        }))
+        let parsed = match read_small(io, &path) {
+            Ok(None) => return Ok(Some(Self::default())),
+            Err(error) if is_short_of_handles(&error) => return Err(Error::io("read", &path)(error)),
+            bytes => bytes.ok().flatten().and_then(|bytes| Self::parse(&bytes)),
+        };
+        if parsed.is_none() {
+            tracing::warn!(path = %path.display(), "it cannot be read, or is damaged; the log is asked who has led it");
+        }
+        Ok(parsed)
+    }
+
+    /// Takes note of who has written a batch, of batches in order.
+    pub(crate) fn note(&mut self, header: &BatchHeader) {
+        if self.latest().is_none_or(|latest| latest.get() < header.leader_epoch) {
+            self.0.push((LeaderEpoch::new(header.leader_epoch), header.first_offset()));
+        }
     }
 
     /// Replaces the file.
@@ -117,11 +130,11 @@ mod tests {
         let disk = Faulty::new();
         let directory = Path::new("/t-0");
         disk.create_dir_all(directory).unwrap();
-        assert_eq!(Epochs::read(&disk, directory).unwrap(), epochs(&[]));
+        assert_eq!(Epochs::read(&disk, directory).unwrap(), Some(epochs(&[])));
         let known = epochs(&[(0, 0), (3, 52_044), (4, 52_044)]);
         assert_eq!(known.to_text(), "0\n3\n0 0\n3 52044\n4 52044\n");
         known.write(&disk, directory).unwrap();
-        assert_eq!(Epochs::read(&disk, directory).unwrap(), known);
+        assert_eq!(Epochs::read(&disk, directory).unwrap(), Some(known));
         for bad in ["", "1\n0\n", "0\n2\n0 0\n", "0\n1\n0 -1\n", "0\n2\n1 0\n1 5\n", "0\n2\n1 5\n2 4\n", "0\n1\nx 1\n"] {
             assert_eq!(Epochs::parse(bad.as_bytes()), None, "{bad:?}");
         }

@@ -57,14 +57,17 @@ pub(crate) fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
+/// Whether the process has no file handle left: that says nothing of the file.
+pub(crate) fn is_short_of_handles(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
+}
+
 impl Error {
     /// The code that a client sees.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Io { source, .. } if is_full(source) => ErrorCode::StorageFull,
-            Self::Io { source, .. } if source.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
-                ErrorCode::TooManyOpenFiles
-            }
+            Self::Io { source, .. } if is_short_of_handles(source) => ErrorCode::TooManyOpenFiles,
             Self::Io { .. } | Self::Directory { .. } | Self::Poisoned { .. } | Self::Compaction { .. } | Self::Kv(_) => {
                 ErrorCode::StorageFailed
             }

@@ -257,6 +257,13 @@ impl PartitionLog {
         }
     }
 
+    /// Writes what is vouched for, when a start has found other segments than were noted.
+    pub(crate) fn vouch_again(&mut self) {
+        if let Err(error) = self.write_vouched(self.active_vouched) {
+            tracing::warn!(%error, "that segments are whole was not noted; the next start reads them again");
+        }
+    }
+
     /// Replaces what is vouched for: the sealed segments that are still there, and `active`.
     fn write_vouched(&mut self, active: Option<Vouched>) -> Result<(), Error> {
         self.active_vouched = active;

@@ -11,6 +11,7 @@
 //! What a trim has given up is not read: the files that it had no time to remove are removed first. What a compaction was cut off in is
 //! completed or undone before that.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -77,7 +78,7 @@ pub(crate) fn open(
     let known = vouched::read(io.as_ref(), directory)?;
     let vouched_end = known.iter().map(|known| known.end).max().unwrap_or(Offset::ZERO);
     let trust = Trust { recovery_point: trust.recovery_point.max(vouched_end), ..trust };
-    let mut bases = segment_bases(io.as_ref(), directory)?;
+    let (mut bases, indexed) = segment_bases(io.as_ref(), directory)?;
     if bases.is_empty() {
         if trust.recovery_point > Offset::ZERO {
             let reason = format!("there is no segment, but everything below offset {} was synced", trust.recovery_point);
@@ -90,8 +91,6 @@ pub(crate) fn open(
         let log = PartitionLog::new(io, directory.to_owned(), config, recovered, notes, shelf);
         return Ok((log, RecoveryReport { segments: 1, ..RecoveryReport::empty(Offset::ZERO) }));
     }
-    bases.sort_unstable();
-    remove_false_starts(io.as_ref(), directory, &mut bases, &known)?;
     remove_leftovers(io.as_ref(), directory, &mut bases, note.get())?;
     let log_start = bases[0].max(note.get());
     if let Some(lost) = known.iter().find(|known| known.base < bases[0] && known.end > note.get()) {
@@ -106,6 +105,8 @@ pub(crate) fn open(
         trust,
         was_compacted,
         shelf: &shelf,
+        indexed,
+        epochs: Epochs::default(),
         report: RecoveryReport::empty(bases[0]),
         is_resumed: false,
     };
@@ -113,14 +114,16 @@ pub(crate) fn open(
     opening.report.log_start = log_start;
     let (mut sealed, mut vouched) = (Vec::with_capacity(bases.len()), Vec::with_capacity(bases.len()));
     let Some((last, others)) = bases.split_last() else { unreachable!("there is a segment") };
-    let about = |base: Offset| known.iter().find(|known| known.base == base);
+    let noted_epochs = Epochs::read(io.as_ref(), directory)?;
+    // Who has led the log stands in its batches as well: then all of them are read.
+    let about = |base: Offset| known.iter().find(|known| known.base == base && noted_epochs.is_some());
     for (base, next) in others.iter().zip(&bases[1..]) {
         let (segment, known) = opening.sealed(*base, *next, about(*base))?;
         sealed.push(segment);
         vouched.extend(known);
     }
     let mut active = opening.active(*last, about(*last))?;
-    let (report, is_resumed) = (opening.report, opening.is_resumed);
+    let (report, is_resumed, read_epochs) = (opening.report, opening.is_resumed, opening.epochs);
     if report.log_end < trust.recovery_point {
         let reason = format!("the log ends at offset {}, but everything below {} was synced", report.log_end, trust.recovery_point);
         return Err(Error::Corrupt { path: active.shared().path.clone(), position: active.bytes(), reason });
@@ -134,12 +137,18 @@ pub(crate) fn open(
     io.sync_dir(directory).map_err(Error::io("sync directory", directory))?;
     // If its indexes were lost, they are to be written again.
     let active_vouched = about(*last).filter(|known| known.bytes <= active.bytes() && is_resumed).copied();
-    let mut epochs = Epochs::read(io.as_ref(), directory)?;
-    if epochs.cut_end(report.log_end) | epochs.cut_start(log_start) {
+    let is_lost = noted_epochs.is_none();
+    let mut epochs = noted_epochs.unwrap_or(read_epochs);
+    if epochs.cut_end(report.log_end) | epochs.cut_start(log_start) | is_lost {
         epochs.write(io.as_ref(), directory)?;
     }
+    let has_news = vouched.iter().any(|segment| !known.contains(segment));
     let recovered = Recovered { sealed, active, vouched, active_vouched, epochs, log_start, log_end: report.log_end };
-    Ok((PartitionLog::new(io, directory.to_owned(), config, recovered, notes, shelf), report))
+    let mut log = PartitionLog::new(io, directory.to_owned(), config, recovered, notes, shelf);
+    if has_news {
+        log.vouch_again();
+    }
+    Ok((log, report))
 }
 
 /// A log that is being opened, segment by segment.
@@ -151,6 +160,10 @@ struct Opening<'a> {
     /// Offsets may be missing within its sealed segments: only those were ever compacted.
     was_compacted: bool,
     shelf: &'a Arc<Shelf>,
+    /// Segments that have both indexes.
+    indexed: HashSet<Offset>,
+    /// Who has written what was read.
+    epochs: Epochs,
     report: RecoveryReport,
     /// Whether the last segment that was read was read from where the vouching ends.
     is_resumed: bool,
@@ -163,7 +176,7 @@ impl Opening<'_> {
         self.check_base(&path, base)?;
         if let Some(known) = known.filter(|known| known.end == next) {
             let length = self.io.length(&path).map_err(Error::io("read the length of", &path))?;
-            if length == known.bytes {
+            if length == known.bytes && self.indexed.contains(&base) {
                 self.report.log_end = known.end;
                 let segment =
                     Segment::sealed(Arc::clone(self.io), path, known, Some(known.sums), self.was_compacted, Arc::clone(self.shelf));
@@ -224,6 +237,7 @@ impl Opening<'_> {
             check_next(&batch.header, next_offset, may_have_gaps)?;
             next_offset = batch.header.last_offset().next();
             segment.note(&batch.header);
+            self.epochs.note(&batch.header);
             Ok(())
         })
         .map_err(Error::io("read", path))?;
@@ -293,40 +307,15 @@ pub(crate) fn rebuild_indexes(segment: &Segment, end: Offset, file: &dyn File) -
 
 const INDEX_INTERVAL_BYTES: u64 = 4096;
 
-/// Removes empty files at a log's end that its segments reach beyond: a roll made one and got no further, and the log went on without it.
-fn remove_false_starts(io: &dyn Io, directory: &Path, bases: &mut Vec<Offset>, known: &[Vouched]) -> Result<(), Error> {
-    while let [.., before, last] = bases[..] {
-        let path = directory.join(file_name(last, "log"));
-        if io.length(&path).map_err(Error::io("read the length of", &path))? > 0 {
-            return Ok(());
-        }
-        let vouched = known.iter().any(|known| known.base == before && known.end == last);
-        if vouched || end_of(io, &directory.join(file_name(before, "log")), before)? <= last {
-            return Ok(());
-        }
-        tracing::info!(path = %path.display(), "removed what a roll had left that got no further");
-        io.remove_file(&path).map_err(Error::io("remove", &path))?;
-        bases.pop();
-    }
-    Ok(())
-}
-
-/// The offset after the last good batch of a file.
-fn end_of(io: &dyn Io, path: &Path, base: Offset) -> Result<Offset, Error> {
-    let file = io.open(path).map_err(Error::io("open", path))?;
-    let mut end = base;
-    scan(file.as_ref(), 0, &mut |_, batch| {
-        check_next(&batch.header, end, true)?;
-        end = batch.header.last_offset().next();
-        Ok(())
-    })
-    .map_err(Error::io("read", path))?;
-    Ok(end)
-}
-
-fn segment_bases(io: &dyn Io, directory: &Path) -> Result<Vec<Offset>, Error> {
+/// The segments in a log's directory, in order, and of which of them the indexes are there.
+fn segment_bases(io: &dyn Io, directory: &Path) -> Result<(Vec<Offset>, HashSet<Offset>), Error> {
     let entries = io.list(directory).map_err(Error::io("list", directory))?;
-    Ok(entries.iter().filter(|entry| !entry.is_dir).filter_map(|entry| parse_file_name(&entry.name)).collect())
+    let names: HashSet<_> = entries.into_iter().filter(|entry| !entry.is_dir).map(|entry| entry.name).collect();
+    let mut bases: Vec<_> = names.iter().filter_map(|name| parse_file_name(name)).collect();
+    bases.sort_unstable();
+    let indexed = bases.iter().copied().filter(|base| ["index", "timeindex"].iter().all(|suffix| names.contains(&file_name(*base, suffix))));
+    let indexed = indexed.collect();
+    Ok((bases, indexed))
 }
 
 struct Scanned {

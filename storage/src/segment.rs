@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use tidegate_types::{BatchHeader, Offset, SequencedBatch};
 
 use crate::Error;
-use crate::error::is_full;
+use crate::error::{is_full, is_short_of_handles};
 use crate::index::{IndexEntry, IndexRule, OffsetIndex};
 use crate::io::{File, Io, read_small, write_atomically};
 use crate::shelf::{Opened, Place, Shelf};
@@ -167,7 +167,7 @@ pub(crate) fn read_indexes(io: &dyn Io, log: &Path, sums: IndexSums) -> Result<O
     let read = |suffix: &str, sum: u32| -> Result<Option<Vec<u8>>, Error> {
         let path = log.with_extension(suffix);
         let bytes = match read_small(io, &path) {
-            Err(error) if error.kind() != std::io::ErrorKind::InvalidData => return Err(Error::io("read", &path)(error)),
+            Err(error) if is_short_of_handles(&error) => return Err(Error::io("read", &path)(error)),
             bytes => bytes.ok().flatten().filter(|bytes| crc32c::crc32c(bytes) == sum),
         };
         if bytes.is_none() {
@@ -236,7 +236,7 @@ pub(crate) fn prepare_to(begin: u64, end: u64, prepared: u64, segment_bytes: u64
 }
 
 impl ActiveSegment {
-    /// Makes the file and its directory entry durable: what is synced into it later can be found again.
+    /// Makes the file and its directory entry durable: what is synced into it later can be found again. A full disk leaves none of it.
     pub(crate) fn create(io: &dyn Io, directory: &Path, base: Offset, index_interval_bytes: u64) -> Result<Self, Error> {
         let path = directory.join(file_name(base, "log"));
         // Left by an attempt that met a full disk: nothing was ever written to it.
@@ -245,10 +245,14 @@ impl ActiveSegment {
             _ => {}
         }
         let file = io.create(&path).map_err(Error::io("create", &path))?;
-        if let Err(error) = io.sync_dir(directory) {
-            // The log may go on without it, past its name; a start copes with it, but nobody else has to.
-            let _ = io.remove_file(&path);
-            return Err(Error::io("sync directory", directory)(error));
+        if let Err(source) = io.sync_dir(directory) {
+            // The log may go on without it, past its name: so it has to be gone for good.
+            let undone = io.remove_file(&path).and_then(|()| io.sync_dir(directory));
+            let source = match undone {
+                Ok(()) => source,
+                Err(undo) => std::io::Error::other(format!("{source}; then {undo}")),
+            };
+            return Err(Error::Io { action: "sync directory", path: directory.to_owned(), source });
         }
         Ok(Self::over(base, path, file, index_interval_bytes))
     }

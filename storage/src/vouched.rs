@@ -20,6 +20,7 @@ use std::path::Path;
 use tidegate_types::Offset;
 
 use crate::Error;
+use crate::error::is_short_of_handles;
 use crate::io::{Io, read_small, write_atomically};
 
 /// Its name.
@@ -50,17 +51,20 @@ pub(crate) fn write(io: &dyn Io, directory: &Path, entries: &[Vouched]) -> Resul
     write_atomically(io, &path, to_text(entries).as_bytes()).map_err(Error::io("write", &path))
 }
 
-/// What the file says, in order; nothing if there is none or it is damaged, which costs only the time to read the log.
+/// What the file says, in order; nothing if there is none or it cannot be read, which costs only the time to read the log.
 ///
 /// # Errors
-/// The system's.
+/// [`Error::Io`] if the process has no file handle left.
 pub(crate) fn read(io: &dyn Io, directory: &Path) -> Result<Vec<Vouched>, Error> {
     let path = directory.join(FILE);
     let bytes = match read_small(io, &path) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(Vec::new()),
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Vec::new(),
-        Err(error) => return Err(Error::io("read", &path)(error)),
+        Err(error) if is_short_of_handles(&error) => return Err(Error::io("read", &path)(error)),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "it cannot be read; the log is read instead");
+            return Ok(Vec::new());
+        }
     };
     Ok(parse(&bytes).unwrap_or_else(|| {
         tracing::warn!(path = %path.display(), "it is damaged; the log is read instead");

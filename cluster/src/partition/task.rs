@@ -342,6 +342,7 @@ impl Task {
         }
         // Their rounds see that nobody answers.
         self.installs.clear();
+        self.flush_at = None;
     }
 
     /// Syncs and closes the log, on a disk thread, and tells those who asked. Afterwards nothing of it touches its directory any more:

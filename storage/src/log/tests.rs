@@ -26,6 +26,10 @@ const ROOT: &str = "/data";
 
 /// A batch whose records' values say their offsets, padded to `padding` bytes.
 fn batch(base: Offset, records: u64, padding: usize) -> SequencedBatch {
+    batch_by(LeaderEpoch::ZERO, base, records, padding)
+}
+
+fn batch_by(epoch: LeaderEpoch, base: Offset, records: u64, padding: usize) -> SequencedBatch {
     let mut set = RecordSetBuilder::with_capacity(&LIMITS, 0, 0);
     for i in 0..records {
         let value = format!("{:0padding$}", base.get() + i);
@@ -34,7 +38,7 @@ fn batch(base: Offset, records: u64, padding: usize) -> SequencedBatch {
     }
     let mut builder = BatchBuilder::with_capacity(0);
     builder.push(&set.finish());
-    builder.finish().sequence(base, LeaderEpoch::ZERO).unwrap()
+    builder.finish().sequence(base, epoch).unwrap()
 }
 
 fn tp() -> TopicPartition {

@@ -70,11 +70,10 @@ impl Trimmed {
             return Ok(());
         }
         for path in &self.paths {
-            // The indexes first, which are worth nothing without their log.
-            for index in ["index", "timeindex"] {
-                remove_if_there(self.io.as_ref(), &path.with_extension(index))?;
+            // The log first: it is what takes the room, and indexes without it mislead nobody.
+            for suffix in ["log", "index", "timeindex"] {
+                remove_if_there(self.io.as_ref(), &path.with_extension(suffix))?;
             }
-            remove_if_there(self.io.as_ref(), path)?;
         }
         self.io.sync_dir(&self.directory).map_err(Error::io("sync directory", &self.directory))
     }

@@ -54,7 +54,7 @@ fn a_shorter_file_is_refused() {
     }
 }
 
-/// A promise: lost indexes, and a lost or damaged checkpoint of segments, cost time and nothing else.
+/// A promise: lost indexes, and a lost or damaged checkpoint of segments, cost time once and nothing else.
 #[test]
 fn lost_indexes_are_made_again() {
     let whole = stopped(true);
@@ -63,14 +63,19 @@ fn lost_indexes_are_made_again() {
     let indexes: Vec<&String> = all.iter().filter(|name| name.ends_with("index")).collect();
     assert!(indexes.len() > 6);
     for lost in [indexes.clone(), vec![indexes[0]], vec![indexes[1]], vec![&vouched::FILE.to_owned()]] {
-        let disk = whole.after_crash(Crash::KeepAll);
+        let mut disk = whole.after_crash(Crash::KeepAll);
         lost.iter().for_each(|name| disk.remove_file(&directory().join(name)).unwrap());
-        let io: Arc<dyn Io> = Arc::new(disk);
-        let (log, _) = open(&io).unwrap();
-        assert_prefix(&log, end, end);
-        for wanted in 0..26 {
-            let found = log.reader().find_timestamp(Timestamp::from_millis(wanted), end).unwrap();
-            assert_eq!(found.map(|(offset, _)| offset.get() as i64), Some(wanted), "without {lost:?}");
+        for is_first in [true, false] {
+            disk = disk.after_crash(Crash::KeepAll);
+            let io: Arc<dyn Io> = Arc::new(disk.clone());
+            let (log, report) = open(&io).unwrap();
+            let active = log.shared.segments.load().last().unwrap().bytes();
+            assert!(is_first || report.scanned_bytes <= active, "without {lost:?}: {report:?}");
+            assert_prefix(&log, end, end);
+            for wanted in 0..26 {
+                let found = log.reader().find_timestamp(Timestamp::from_millis(wanted), end).unwrap();
+                assert_eq!(found.map(|(offset, _)| offset.get() as i64), Some(wanted), "without {lost:?}");
+            }
         }
     }
 }
@@ -135,6 +140,29 @@ fn a_turned_bit_gives_no_wrong_record() {
     }
     println!("harmless {harmless}, refused at the start {refused}, noticed by readers {noticed}");
     assert!(harmless > 0 && refused > 0 && noticed > 0);
+}
+
+/// A promise: who led a log is known from its batches if the note of it is damaged.
+#[test]
+fn leaders_are_read_from_the_log() {
+    let disk = Faulty::new();
+    let io: Arc<dyn Io> = Arc::new(disk.clone());
+    let (mut log, _) = open(&io).unwrap();
+    for epoch in [2, 2, 5, 5, 5, 9, 9, 9, 9] {
+        log.begin_epoch(LeaderEpoch::new(epoch)).unwrap();
+        let group = batch_by(LeaderEpoch::new(epoch), log.log_end(), 2, 100);
+        log.append(&[group]).unwrap();
+    }
+    log.close().unwrap();
+    let disk = disk.after_crash(Crash::KeepAll);
+    let file = directory().join("leader-epoch-checkpoint");
+    let text = |disk: &Faulty| crate::io::read_small(disk, &file).unwrap().map(|bytes| String::from_utf8(bytes).unwrap());
+    let noted = text(&disk);
+    assert_eq!(noted.as_deref(), Some("0\n3\n2 0\n5 4\n9 10\n"));
+    disk.flip_bit(&file, 0, 3).unwrap();
+    let io: Arc<dyn Io> = Arc::new(disk.clone());
+    open(&io).unwrap();
+    assert_eq!(text(&disk), noted);
 }
 
 /// A promise: a leader is noted before it writes, once, and is known after a crash; a trim keeps who wrote the first record.
