@@ -4,12 +4,12 @@ mod compact;
 mod fetch;
 mod partitions;
 mod produce;
+mod recovery;
 mod request;
 mod retention;
 mod topics;
 mod trim;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::partitions::Partitions;
+use self::partitions::{Checkpoint, Partitions};
 use crate::Admission;
 use crate::error::Error;
 use crate::metadata::command::{Command, Outcome, Refusal};
@@ -56,6 +56,8 @@ pub struct BrokerConfig {
     pub compaction_backoff: Duration,
     /// Memory for the keys of the log that is being compacted, in bytes (`log.cleaner.dedupe.buffer.size`).
     pub compaction_memory: usize,
+    /// Bytes that compaction may read and write in a second, together (`log.cleaner.io.max.bytes.per.second`).
+    pub compaction_bytes_per_second: u64,
 }
 
 /// How often recovery points are written down where nothing else is said.
@@ -133,7 +135,7 @@ impl Broker {
             broker.inner.store.join_cluster(cluster_id)?;
         }
         broker.inner.partitions.warn_of_strays(&published.image)?;
-        broker.inner.partitions.follow(&published).await;
+        broker.recover(&published).await;
         broker.spawn(Self::follow_metadata);
         broker.spawn(Self::write_checkpoints);
         broker.spawn(Self::apply_retention);
@@ -148,9 +150,14 @@ impl Broker {
         inner.stopped.cancel();
         inner.background.close();
         inner.background.wait().await;
-        let synced = inner.partitions.close_all().await;
-        if let Err(error) = inner.store.write_recovery_points(&synced) {
-            tracing::warn!(%error, "the recovery points were not written; the next start reads more than it need");
+        let (synced, is_clean) = inner.partitions.close_all().await;
+        let noted = inner.store.write_recovery_points(&synced).and_then(|()| inner.store.write_high_watermarks(&synced));
+        let noted = noted.and_then(|()| match (is_clean, self.metadata().image.nodes.get(&inner.config.node_id)) {
+            (true, Some(node)) => inner.store.note_clean_stop(node.broker_epoch),
+            _ => Ok(()),
+        });
+        if let Err(error) = noted {
+            tracing::warn!(%error, "the stop was not noted; the next start takes it for a kill");
         }
     }
 
@@ -260,7 +267,7 @@ impl Broker {
         let interval = self.inner.config.checkpoint_interval;
         let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut written = BTreeMap::new();
+        let mut written = Checkpoint::default();
         loop {
             tick.tick().await;
             written = self.inner.partitions.write_checkpoint(written).await;

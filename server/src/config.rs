@@ -63,6 +63,10 @@ pub struct Config {
     pub compaction_backoff: Duration,
     /// Memory for the keys of the log that is being compacted, in bytes.
     pub compaction_memory: usize,
+    /// Bytes that it may read and write in a second, together.
+    pub compaction_bytes_per_second: u64,
+    /// Room on the disk that records may not take, in bytes.
+    pub min_free_bytes: u64,
     /// Its rack, if it has one.
     pub rack: Option<String>,
     /// Origins of web pages that may call it; none is same-origin only.
@@ -206,6 +210,8 @@ impl Config {
             disk_threads: values.number("disk.threads"),
             compaction_backoff: Duration::from_millis(values.number("log.cleaner.backoff.ms")),
             compaction_memory: values.number("log.cleaner.dedupe.buffer.size"),
+            compaction_bytes_per_second: values.number("log.cleaner.io.max.bytes.per.second"),
+            min_free_bytes: values.number("log.min.free.bytes"),
             recovery_threads: values.number("num.recovery.threads.per.data.dir"),
             retention_check_interval: Duration::from_millis(values.number("log.retention.check.interval.ms")),
             rack: values.optional("broker.rack").map(str::to_owned),

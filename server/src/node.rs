@@ -118,7 +118,7 @@ impl Node {
     /// [`StartError::Storage`], [`StartError::Listen`], [`StartError::Random`] or [`StartError::Metrics`].
     pub async fn listen(config: &Config) -> Result<Listening, StartError> {
         // The directory first: its lock keeps a second node out, which then has nothing to answer.
-        let store = open_directory(config.data_dir.clone(), config.node_id).await?;
+        let store = open_directory(config.data_dir.clone(), config.node_id, config.min_free_bytes).await?;
         let recorder = telemetry::recorder()?;
         let refuse = |source| StartError::Listen { address: config.listener.clone(), source };
         let listener = listen(&config.listener.host, config.listener.port).await.map_err(refuse)?;
@@ -228,14 +228,15 @@ impl Settled {
             retention_check_interval: self.config.retention_check_interval,
             compaction_backoff: self.config.compaction_backoff,
             compaction_memory: self.config.compaction_memory,
+            compaction_bytes_per_second: self.config.compaction_bytes_per_second,
         }
     }
 }
 
 /// Takes the data directory, off the runtime: it reads, syncs, and may wait for a slow disk.
-async fn open_directory(data_dir: PathBuf, node_id: NodeId) -> Result<Store, StartError> {
+async fn open_directory(data_dir: PathBuf, node_id: NodeId, kept: u64) -> Result<Store, StartError> {
     let directory_id = random_uuid()?;
-    Ok(off_runtime(move || Store::open(Arc::new(RealIo), &data_dir, node_id, directory_id)).await?)
+    Ok(off_runtime(move || Store::open(Arc::new(RealIo), &data_dir, node_id, directory_id)).await?.keeping_free(kept))
 }
 
 /// Opens the small keyed state, off the runtime too.

@@ -12,6 +12,9 @@ use crate::io::{Io, read_small, write_atomically};
 /// The file of recovery points: everything below an entry's offset was synced.
 pub const RECOVERY_POINT: &str = "recovery-point-offset-checkpoint";
 
+/// The file of high watermarks: everything below an entry's offset was readable.
+pub const HIGH_WATERMARK: &str = "replication-offset-checkpoint";
+
 /// The file of log starts: everything below an entry's offset was deleted on purpose.
 pub const LOG_START: &str = "log-start-offset-checkpoint";
 

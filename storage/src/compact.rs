@@ -20,6 +20,7 @@
 //! something is missing.
 
 mod key_map;
+mod pace;
 mod plan;
 mod retain;
 mod rewrite;

@@ -34,6 +34,10 @@ pub trait Io: Send + Sync + Debug {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory and all it holds.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// How much room the disk has that `path` is on.
+    fn room(&self, path: &Path) -> io::Result<DiskRoom>;
+    /// What names this boot of the machine; `None` if nothing does.
+    fn boot_id(&self) -> Option<String>;
     /// Takes the exclusive lock on a file, making the file if need be; fails with [`io::ErrorKind::WouldBlock`] if somebody has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 }
@@ -45,6 +49,15 @@ pub struct DirEntry {
     pub name: String,
     /// Whether it is a directory.
     pub is_dir: bool,
+}
+
+/// The room of a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskRoom {
+    /// What this process may still take.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
 }
 
 /// Holds a lock until dropped.
@@ -189,6 +202,18 @@ impl Io for RealIo {
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::remove_dir_all(path)
+    }
+
+    fn room(&self, path: &Path) -> io::Result<DiskRoom> {
+        let found = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(DiskRoom { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        // Linux: drawn at each boot.
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(id.trim().to_owned())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {

@@ -23,10 +23,12 @@
 //! | [`reader`] | reading beside the writer, without a lock |
 //! | [`range`] | stored batches as stretches of files, to be sent unread |
 //! | [`segment`] | one file of batches: active, then sealed |
+//! | `disk` | what all logs share: the file system, open segments, the room that is left |
 //! | `shelf` | the sealed segments that are open |
 //! | `vouched` | what a start may believe without reading |
 //! | [`index`] | sparse index from offset to position |
 //! | [`time_index`] | sparse index from timestamp to offset |
+//! | `last_stop` | whether the node before was stopped, killed, or lost its machine |
 //! | [`recovery`] | opening a log: scan, cut a torn tail, refuse damage |
 //! | `epochs` | which leader wrote what |
 //! | [`checkpoint`] | small text files, written atomically |
@@ -37,12 +39,14 @@
 
 pub mod checkpoint;
 pub mod compact;
+mod disk;
 mod epochs;
 pub mod error;
 pub mod index;
 pub mod inspect;
 pub mod io;
 pub mod kv;
+mod last_stop;
 pub mod log;
 pub mod range;
 pub mod reader;
@@ -56,6 +60,7 @@ mod vouched;
 
 pub use compact::{Compacted, CompactionPolicy, CompactionReport, Compactor, Dirt, Outcome, Round};
 pub use error::Error;
+pub use last_stop::LastStop;
 pub use log::{Expired, LogConfig, PartitionLog, Replaced, RetentionPolicy, Trimmed};
 pub use range::{FileRange, Located};
 pub use reader::{LogReader, ReadMode, ReadOutcome};

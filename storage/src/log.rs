@@ -13,12 +13,11 @@ use tidegate_types::{ErrorCode, LeaderEpoch, Offset, SequencedBatch, TopicConfig
 
 use crate::Error;
 use crate::compact::CleanNote;
+use crate::disk::Disk;
 use crate::epochs::Epochs;
 use crate::error::is_full;
-use crate::io::Io;
 use crate::reader::LogReader;
 use crate::segment::{ActiveSegment, Segment};
-use crate::shelf::Shelf;
 use crate::vouched::{self, Vouched};
 
 mod install;
@@ -96,7 +95,7 @@ pub(crate) struct Notes {
 /// The log. Made by [`crate::Store::open_log`].
 #[derive(Debug)]
 pub struct PartitionLog {
-    io: Arc<dyn Io>,
+    disk: Disk,
     directory: PathBuf,
     config: LogConfig,
     active: Option<ActiveSegment>,
@@ -105,7 +104,6 @@ pub struct PartitionLog {
     synced_end: Offset,
     start_note: StartNote,
     clean_note: CleanNote,
-    shelf: Arc<Shelf>,
     /// Sealed segments that are vouched for.
     vouched: Vec<Vouched>,
     /// How far the active segment is, on the disk.
@@ -120,21 +118,14 @@ pub struct PartitionLog {
 const VOUCH_BYTES: u64 = 64 << 20;
 
 impl PartitionLog {
-    pub(crate) fn new(
-        io: Arc<dyn Io>,
-        directory: PathBuf,
-        config: LogConfig,
-        recovered: Recovered,
-        notes: Notes,
-        shelf: Arc<Shelf>,
-    ) -> Self {
+    pub(crate) fn new(disk: Disk, directory: PathBuf, config: LogConfig, recovered: Recovered, notes: Notes) -> Self {
         let Recovered { sealed: mut segments, active, vouched, active_vouched, epochs, log_start, log_end } = recovered;
         let Notes { start: start_note, clean: clean_note } = notes;
         segments.push(Arc::clone(active.shared()));
         let (segments, log_start) = (ArcSwap::from_pointee(segments), AtomicU64::new(log_start.get()));
         let shared = Arc::new(Shared { segments, log_start });
         Self {
-            io,
+            disk,
             directory,
             config,
             active: Some(active),
@@ -143,7 +134,6 @@ impl PartitionLog {
             synced_end: log_end,
             start_note,
             clean_note,
-            shelf,
             vouched,
             vouched_bytes: active_vouched.map_or(0, |known| known.bytes),
             active_vouched,
@@ -192,7 +182,7 @@ impl PartitionLog {
     pub fn begin_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), Error> {
         let mut epochs = self.epochs.clone();
         if epochs.begin(epoch, self.log_end) {
-            epochs.write(self.io.as_ref(), &self.directory)?;
+            epochs.write(self.disk.io.as_ref(), &self.directory)?;
             self.epochs = epochs;
         }
         Ok(())
@@ -207,15 +197,20 @@ impl PartitionLog {
         self.check_poison()?;
         let end = end_of(batches, self.log_end);
         let bytes: u64 = batches.iter().map(|batch| batch.len() as u64).sum();
+        self.disk.room.take(bytes)?;
         let latest = batches.iter().map(|batch| batch.header.max_timestamp).max().unwrap_or(i64::MIN);
         self.roll_if_needed(bytes, end, latest)?;
         let active = self.active.as_mut().ok_or_else(gone)?;
         if let Err(source) = active.write(batches, self.config.syncs_each_append.then_some(self.config.segment_bytes)) {
             let full = is_full(&source);
+            if full {
+                self.disk.room.note_full(true);
+            }
             let taken_back = active.cut_to_end();
             let error = Error::Io { action: "append to", path: active.shared().path.clone(), source };
             return Err(if full && taken_back.is_ok() { error } else { self.poison(error) });
         }
+        self.disk.room.note_full(false);
         self.log_end = end;
         Ok(())
     }
@@ -251,7 +246,7 @@ impl PartitionLog {
         let Some(active) = &self.active else { return };
         // Not again at once, also if it fails.
         self.vouched_bytes = active.bytes();
-        let vouched = active.vouch(self.io.as_ref(), self.log_end);
+        let vouched = active.vouch(self.disk.io.as_ref(), self.log_end);
         if let Err(error) = vouched.and_then(|vouched| self.write_vouched(Some(vouched))) {
             tracing::warn!(%error, "how far the log is synced was not noted; the next start reads more than it need");
         }
@@ -270,7 +265,7 @@ impl PartitionLog {
         let first = self.shared.segments.load().first().map_or(Offset::ZERO, |first| first.base);
         self.vouched.retain(|sealed| sealed.base >= first);
         let all: Vec<_> = self.vouched.iter().copied().chain(active).collect();
-        vouched::write(self.io.as_ref(), &self.directory, &all)
+        vouched::write(self.disk.io.as_ref(), &self.directory, &all)
     }
 
     /// Syncs the active segment, cut to its batches: files that are not written any more end with their last batch.
@@ -295,7 +290,7 @@ impl PartitionLog {
         self.seal()?;
         let unchanged = self.active.as_ref().is_some_and(|active| active.bytes() == self.vouched_bytes);
         if let Some(active) = self.active.as_ref().filter(|_| !unchanged) {
-            let vouched = active.vouch(self.io.as_ref(), self.log_end)?;
+            let vouched = active.vouch(self.disk.io.as_ref(), self.log_end)?;
             self.write_vouched(Some(vouched))?;
         }
         Ok(self.synced_end)
@@ -320,7 +315,7 @@ impl PartitionLog {
     fn roll(&mut self) -> Result<(), Error> {
         self.seal()?;
         let Some(active) = &self.active else { return Err(gone()) };
-        let vouched = match active.vouch(self.io.as_ref(), self.log_end) {
+        let vouched = match active.vouch(self.disk.io.as_ref(), self.log_end) {
             Ok(vouched) => Some(vouched),
             Err(error) => {
                 // They are rebuilt from the log whenever they are missing.
@@ -328,8 +323,8 @@ impl PartitionLog {
                 None
             }
         };
-        let sealed = active.seal(&self.io, self.log_end, vouched.as_ref(), false, &self.shelf);
-        let next = match ActiveSegment::create(self.io.as_ref(), &self.directory, self.log_end, self.config.index_interval_bytes) {
+        let sealed = active.seal(&self.disk, self.log_end, vouched.as_ref(), false);
+        let next = match ActiveSegment::create(self.disk.io.as_ref(), &self.directory, self.log_end, self.config.index_interval_bytes) {
             Ok(next) => next,
             Err(error) if error.code() == ErrorCode::StorageFull => return Err(error),
             Err(error) => return Err(self.poison(error)),

@@ -14,18 +14,19 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use tidegate_types::{BatchError, BatchHeader, Offset, StoredBatch, limits};
 
 use crate::Error;
 use crate::compact::settle;
+use crate::disk::Disk;
 use crate::epochs::Epochs;
 use crate::index::{IndexRule, OffsetIndex};
 use crate::io::{File, Io};
 use crate::log::{LogConfig, Notes, PartitionLog, Recovered, remove_leftovers};
 use crate::segment::{ActiveSegment, PREPARE_BYTES, Segment, file_name, parse_file_name, read_indexes};
-use crate::shelf::Shelf;
 use crate::time_index::{TimeEntry, TimeIndex};
 use crate::vouched::{self, Vouched};
 
@@ -40,6 +41,8 @@ pub struct RecoveryReport {
     pub cut_bytes: u64,
     /// What was wrong with the first of them.
     pub cut_reason: Option<String>,
+    /// Offsets behind the log's end that were readable before: on a topic that does not sync each write, a machine that went down may have lost them.
+    pub lost_records: u64,
     /// The first offset kept.
     pub log_start: Offset,
     /// The next offset to be assigned.
@@ -49,7 +52,7 @@ pub struct RecoveryReport {
 impl RecoveryReport {
     /// Nothing read yet of a log that begins at `start`.
     fn empty(start: Offset) -> Self {
-        Self { segments: 0, scanned_bytes: 0, cut_bytes: 0, cut_reason: None, log_start: start, log_end: start }
+        Self { segments: 0, scanned_bytes: 0, cut_bytes: 0, cut_reason: None, lost_records: 0, log_start: start, log_end: start }
     }
 }
 
@@ -64,34 +67,34 @@ pub(crate) struct Trust {
 
 /// Opens the log in `directory`, which exists. It begins where the note of its start says, or where its first segment does if that is later.
 pub(crate) fn open(
-    io: Arc<dyn Io>,
+    disk: &Disk,
     directory: &Path,
     config: LogConfig,
     trust: Trust,
     notes: Notes,
-    shelf: Arc<Shelf>,
 ) -> Result<(PartitionLog, RecoveryReport), Error> {
+    let io = disk.io.as_ref();
     // Nothing is given up that was not synced, so a log that ends before its start has lost something.
     let note = &notes.start;
     let trust = Trust { recovery_point: trust.recovery_point.max(note.get()), ..trust };
-    settle(io.as_ref(), directory)?;
-    let known = vouched::read(io.as_ref(), directory)?;
+    settle(io, directory)?;
+    let known = vouched::read(io, directory)?;
     let vouched_end = known.iter().map(|known| known.end).max().unwrap_or(Offset::ZERO);
     let trust = Trust { recovery_point: trust.recovery_point.max(vouched_end), ..trust };
-    let (mut bases, indexed) = segment_bases(io.as_ref(), directory)?;
+    let (mut bases, indexed) = segment_bases(io, directory)?;
     if bases.is_empty() {
         if trust.recovery_point > Offset::ZERO {
             let reason = format!("there is no segment, but everything below offset {} was synced", trust.recovery_point);
             return Err(Error::Corrupt { path: directory.to_owned(), position: 0, reason });
         }
-        let active = ActiveSegment::create(io.as_ref(), directory, Offset::ZERO, config.index_interval_bytes)?;
+        let active = ActiveSegment::create(io, directory, Offset::ZERO, config.index_interval_bytes)?;
         let (log_start, log_end) = (Offset::ZERO, Offset::ZERO);
         let epochs = Epochs::default();
         let recovered = Recovered { sealed: Vec::new(), active, vouched: Vec::new(), active_vouched: None, epochs, log_start, log_end };
-        let log = PartitionLog::new(io, directory.to_owned(), config, recovered, notes, shelf);
+        let log = PartitionLog::new(disk.clone(), directory.to_owned(), config, recovered, notes);
         return Ok((log, RecoveryReport { segments: 1, ..RecoveryReport::empty(Offset::ZERO) }));
     }
-    remove_leftovers(io.as_ref(), directory, &mut bases, note.get())?;
+    remove_leftovers(io, directory, &mut bases, note.get())?;
     let log_start = bases[0].max(note.get());
     if let Some(lost) = known.iter().find(|known| known.base < bases[0] && known.end > note.get()) {
         let reason = format!("the segment that begins at offset {} is gone, but its records were not given up", lost.base);
@@ -99,12 +102,11 @@ pub(crate) fn open(
     }
     let was_compacted = notes.clean.get().is_some();
     let mut opening = Opening {
-        io: &io,
+        disk,
         directory,
         config,
         trust,
         was_compacted,
-        shelf: &shelf,
         indexed,
         epochs: Epochs::default(),
         report: RecoveryReport::empty(bases[0]),
@@ -114,7 +116,7 @@ pub(crate) fn open(
     opening.report.log_start = log_start;
     let (mut sealed, mut vouched) = (Vec::with_capacity(bases.len()), Vec::with_capacity(bases.len()));
     let Some((last, others)) = bases.split_last() else { unreachable!("there is a segment") };
-    let noted_epochs = Epochs::read(io.as_ref(), directory)?;
+    let noted_epochs = Epochs::read(io, directory)?;
     // Who has led the log stands in its batches as well: then all of them are read.
     let about = |base: Offset| known.iter().find(|known| known.base == base && noted_epochs.is_some());
     for (base, next) in others.iter().zip(&bases[1..]) {
@@ -140,11 +142,11 @@ pub(crate) fn open(
     let is_lost = noted_epochs.is_none();
     let mut epochs = noted_epochs.unwrap_or(read_epochs);
     if epochs.cut_end(report.log_end) | epochs.cut_start(log_start) | is_lost {
-        epochs.write(io.as_ref(), directory)?;
+        epochs.write(io, directory)?;
     }
     let has_news = vouched.iter().any(|segment| !known.contains(segment));
     let recovered = Recovered { sealed, active, vouched, active_vouched, epochs, log_start, log_end: report.log_end };
-    let mut log = PartitionLog::new(io, directory.to_owned(), config, recovered, notes, shelf);
+    let mut log = PartitionLog::new(disk.clone(), directory.to_owned(), config, recovered, notes);
     if has_news {
         log.vouch_again();
     }
@@ -153,13 +155,12 @@ pub(crate) fn open(
 
 /// A log that is being opened, segment by segment.
 struct Opening<'a> {
-    io: &'a Arc<dyn Io>,
+    disk: &'a Disk,
     directory: &'a Path,
     config: LogConfig,
     trust: Trust,
     /// Offsets may be missing within its sealed segments: only those were ever compacted.
     was_compacted: bool,
-    shelf: &'a Arc<Shelf>,
     /// Segments that have both indexes.
     indexed: HashSet<Offset>,
     /// Who has written what was read.
@@ -175,22 +176,21 @@ impl Opening<'_> {
         let path = self.directory.join(file_name(base, "log"));
         self.check_base(&path, base)?;
         if let Some(known) = known.filter(|known| known.end == next) {
-            let length = self.io.length(&path).map_err(Error::io("read the length of", &path))?;
+            let length = self.disk.io.length(&path).map_err(Error::io("read the length of", &path))?;
             if length == known.bytes && self.indexed.contains(&base) {
                 self.report.log_end = known.end;
-                let segment =
-                    Segment::sealed(Arc::clone(self.io), path, known, Some(known.sums), self.was_compacted, Arc::clone(self.shelf));
+                let segment = Segment::sealed(self.disk.clone(), path, known, Some(known.sums), self.was_compacted);
                 return Ok((Arc::new(segment), Some(*known)));
             }
         }
         let segment = self.read(base, &path, known, false)?;
         let end = self.report.log_end;
-        let vouched = segment.vouch(self.io.as_ref(), end);
+        let vouched = segment.vouch(self.disk.io.as_ref(), end);
         if let Err(error) = &vouched {
             tracing::warn!(%error, "the indexes of a segment were not written");
         }
         let vouched = vouched.ok();
-        Ok((segment.seal(self.io, end, vouched.as_ref(), self.was_compacted, self.shelf), vouched))
+        Ok((segment.seal(self.disk, end, vouched.as_ref(), self.was_compacted), vouched))
     }
 
     fn active(&mut self, base: Offset, known: Option<&Vouched>) -> Result<ActiveSegment, Error> {
@@ -226,7 +226,7 @@ impl Opening<'_> {
     }
 
     fn scan_segment(&mut self, base: Offset, path: &Path, known: Option<&Vouched>, may_have_gaps: bool) -> Result<Scanned, Error> {
-        let file = self.io.open(path).map_err(Error::io("open", path))?;
+        let file = self.disk.io.open(path).map_err(Error::io("open", path))?;
         let (mut segment, mut next_offset) = match self.resumed(path, &file, known)? {
             Some((segment, end)) => (segment, end),
             None => (ActiveSegment::over(base, path.to_owned(), Arc::clone(&file), self.config.index_interval_bytes), base),
@@ -237,6 +237,7 @@ impl Opening<'_> {
             check_next(&batch.header, next_offset, may_have_gaps)?;
             next_offset = batch.header.last_offset().next();
             segment.note(&batch.header);
+            self.disk.recovered.fetch_add(batch.bytes().len() as u64, Ordering::Relaxed);
             self.epochs.note(&batch.header);
             Ok(())
         })
@@ -257,7 +258,7 @@ impl Opening<'_> {
             let reason = format!("the file has {length} bytes, but {} were synced", known.bytes);
             return Err(Error::Corrupt { path: path.to_owned(), position: length, reason });
         }
-        let Some(indexes) = read_indexes(self.io.as_ref(), path, known.sums)? else { return Ok(None) };
+        let Some(indexes) = read_indexes(self.disk.io.as_ref(), path, known.sums)? else { return Ok(None) };
         let mut head = [0; limits::BATCH_HEADER_BYTES];
         crate::io::read_exact_at(file.as_ref(), &mut head, 0).map_err(Error::io("read", path))?;
         let first = match BatchHeader::parse(&head) {
@@ -313,7 +314,8 @@ fn segment_bases(io: &dyn Io, directory: &Path) -> Result<(Vec<Offset>, HashSet<
     let names: HashSet<_> = entries.into_iter().filter(|entry| !entry.is_dir).map(|entry| entry.name).collect();
     let mut bases: Vec<_> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     bases.sort_unstable();
-    let indexed = bases.iter().copied().filter(|base| ["index", "timeindex"].iter().all(|suffix| names.contains(&file_name(*base, suffix))));
+    let indexed =
+        bases.iter().copied().filter(|base| ["index", "timeindex"].iter().all(|suffix| names.contains(&file_name(*base, suffix))));
     let indexed = indexed.collect();
     Ok((bases, indexed))
 }

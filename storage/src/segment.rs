@@ -9,10 +9,11 @@ use arc_swap::ArcSwapOption;
 use tidegate_types::{BatchHeader, Offset, SequencedBatch};
 
 use crate::Error;
+use crate::disk::Disk;
 use crate::error::{is_full, is_short_of_handles};
 use crate::index::{IndexEntry, IndexRule, OffsetIndex};
 use crate::io::{File, Io, read_small, write_atomically};
-use crate::shelf::{Opened, Place, Shelf};
+use crate::shelf::{Opened, Place};
 use crate::time_index::{TimeEntry, TimeIndex};
 use crate::vouched::{IndexSums, Vouched};
 
@@ -37,11 +38,10 @@ enum Body {
 /// What is not written any more: opened when somebody reads it.
 #[derive(Debug)]
 struct Sealed {
-    io: Arc<dyn Io>,
+    disk: Disk,
     end: Offset,
     sums: Option<IndexSums>,
     may_have_gaps: bool,
-    shelf: Arc<Shelf>,
     place: Place,
     /// Kept open while its name is not, or no longer, that of its file.
     pinned: ArcSwapOption<Opened>,
@@ -81,7 +81,7 @@ impl Segment {
         if let Body::Sealed(sealed) = &self.body
             && let Some(opened) = sealed.pinned.load_full()
         {
-            sealed.shelf.put(sealed.place, opened);
+            sealed.disk.shelf.put(sealed.place, opened);
             sealed.pinned.store(None);
         }
     }
@@ -90,26 +90,19 @@ impl Segment {
     #[cfg(test)]
     pub(crate) fn close(&self) {
         if let Body::Sealed(sealed) = &self.body {
-            sealed.shelf.clear(sealed.place);
+            sealed.disk.shelf.clear(sealed.place);
         }
     }
 
     /// A segment that a log's writer vouches for.
-    pub(crate) fn sealed(
-        io: Arc<dyn Io>,
-        path: PathBuf,
-        known: &Vouched,
-        sums: Option<IndexSums>,
-        may_have_gaps: bool,
-        shelf: Arc<Shelf>,
-    ) -> Self {
-        let place = shelf.place();
+    pub(crate) fn sealed(disk: Disk, path: PathBuf, known: &Vouched, sums: Option<IndexSums>, may_have_gaps: bool) -> Self {
+        let place = disk.shelf.place();
         Self {
             base: known.base,
             path,
             bytes: AtomicU64::new(known.bytes),
             max_timestamp: AtomicI64::new(known.max_timestamp),
-            body: Body::Sealed(Sealed { io, end: known.end, sums, may_have_gaps, shelf, place, pinned: ArcSwapOption::empty() }),
+            body: Body::Sealed(Sealed { disk, end: known.end, sums, may_have_gaps, place, pinned: ArcSwapOption::empty() }),
         }
     }
 
@@ -117,7 +110,7 @@ impl Segment {
     pub(crate) fn at_hand(&self) -> Option<Arc<Opened>> {
         match &self.body {
             Body::Active(opened) => Some(Arc::clone(opened)),
-            Body::Sealed(sealed) => sealed.pinned.load_full().or_else(|| sealed.shelf.get(sealed.place)),
+            Body::Sealed(sealed) => sealed.pinned.load_full().or_else(|| sealed.disk.shelf.get(sealed.place)),
         }
     }
 
@@ -136,14 +129,14 @@ impl Segment {
             return Ok(pinned);
         }
         let opened = opened?;
-        sealed.shelf.put(sealed.place, Arc::clone(&opened));
+        sealed.disk.shelf.put(sealed.place, Arc::clone(&opened));
         Ok(opened)
     }
 
     fn open_by_name(&self, sealed: &Sealed) -> Result<Arc<Opened>, Error> {
-        let file = sealed.io.open(&self.path).map_err(Error::io("open", &self.path))?;
+        let file = sealed.disk.io.open(&self.path).map_err(Error::io("open", &self.path))?;
         let indexes = match sealed.sums {
-            Some(sums) => read_indexes(sealed.io.as_ref(), &self.path, sums)?,
+            Some(sums) => read_indexes(sealed.disk.io.as_ref(), &self.path, sums)?,
             None => None,
         };
         let (index, times) = match indexes {
@@ -157,7 +150,7 @@ impl Segment {
 impl Drop for Segment {
     fn drop(&mut self) {
         if let Body::Sealed(sealed) = &self.body {
-            sealed.shelf.clear(sealed.place);
+            sealed.disk.shelf.clear(sealed.place);
         }
     }
 }
@@ -397,20 +390,13 @@ impl ActiveSegment {
     }
 
     /// The segment as it is from now on, ending at `end`; `vouched` if its indexes are written.
-    pub(crate) fn seal(
-        &self,
-        io: &Arc<dyn Io>,
-        end: Offset,
-        vouched: Option<&Vouched>,
-        may_have_gaps: bool,
-        shelf: &Arc<Shelf>,
-    ) -> Arc<Segment> {
+    pub(crate) fn seal(&self, disk: &Disk, end: Offset, vouched: Option<&Vouched>, may_have_gaps: bool) -> Arc<Segment> {
         self.note_latest();
         let (path, sums) = (self.shared.path.clone(), vouched.map(|vouched| vouched.sums));
-        let sealed = Segment::sealed(Arc::clone(io), path, &self.facts(end), sums, may_have_gaps, Arc::clone(shelf));
+        let sealed = Segment::sealed(disk.clone(), path, &self.facts(end), sums, may_have_gaps);
         if let Body::Sealed(Sealed { place, .. }) = &sealed.body {
             // Those who read at the log's end are still at it.
-            shelf.put(*place, Arc::clone(&self.opened));
+            disk.shelf.put(*place, Arc::clone(&self.opened));
         }
         Arc::new(sealed)
     }

@@ -3,7 +3,9 @@
 //! ```text
 //! <data>/.lock                              held while a node runs
 //!        meta.properties                    format version, node, directory and cluster ids
+//!        .kafka_cleanshutdown               left by a node that closed every log; boot-id: when the one ran that did not
 //!        recovery-point-offset-checkpoint   up to where each log is synced
+//!        replication-offset-checkpoint      up to where each log was readable
 //!        log-start-offset-checkpoint        up to where each log is trimmed
 //!        cleaner-offset-checkpoint          up to where each log is compacted
 //!        metadata/                          RocksDB
@@ -13,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -22,9 +25,11 @@ use tidegate_types::{ClusterId, NodeId, Offset, TopicConfig, TopicId, TopicParti
 use uuid::Uuid;
 
 use crate::Error;
-use crate::checkpoint::{FIRST_DIRTY, LOG_START, OffsetCheckpoint, RECOVERY_POINT};
+use crate::checkpoint::{FIRST_DIRTY, HIGH_WATERMARK, LOG_START, OffsetCheckpoint, RECOVERY_POINT};
 use crate::compact::{CleanNote, SWAP};
+use crate::disk::{Disk, Room};
 use crate::io::{Io, Lock, read_small, write_atomically};
+use crate::last_stop::{self, LastStop};
 use crate::log::{LogConfig, Notes, PartitionLog, StartNote};
 use crate::recovery::{self, RecoveryReport, Trust};
 use crate::shelf::Shelf;
@@ -49,10 +54,12 @@ pub struct Store {
     io: Arc<dyn Io>,
     root: PathBuf,
     identity: Mutex<Identity>,
+    last_stop: LastStop,
     recovery_points: OffsetCheckpoint,
+    high_watermarks: OffsetCheckpoint,
     log_starts: Arc<OffsetCheckpoint>,
     first_dirty: Arc<OffsetCheckpoint>,
-    shelf: Arc<Shelf>,
+    disk: Disk,
     _lock: Box<dyn Lock>,
 }
 
@@ -86,11 +93,33 @@ impl Store {
             io.sync_dir(parent).map_err(Error::io("sync directory", parent))?;
         }
         remove_leftovers(io.as_ref(), root)?;
+        let last_stop = last_stop::begin(io.as_ref(), root)?;
         let recovery_points = OffsetCheckpoint::open(Arc::clone(&io), root.join(RECOVERY_POINT))?;
+        let high_watermarks = OffsetCheckpoint::open(Arc::clone(&io), root.join(HIGH_WATERMARK))?;
         let log_starts = Arc::new(OffsetCheckpoint::open(Arc::clone(&io), root.join(LOG_START))?);
         let first_dirty = Arc::new(OffsetCheckpoint::open(Arc::clone(&io), root.join(FIRST_DIRTY))?);
-        let (identity, shelf) = (Mutex::new(identity), Arc::new(Shelf::default()));
-        Ok(Self { io, root: root.to_owned(), identity, recovery_points, log_starts, first_dirty, shelf, _lock: lock })
+        let room = Arc::new(Room::new(Arc::clone(&io), root, 0));
+        let disk = Disk { io: Arc::clone(&io), shelf: Arc::new(Shelf::default()), room, recovered: Arc::default() };
+        let identity = Mutex::new(identity);
+        Ok(Self {
+            io,
+            root: root.to_owned(),
+            identity,
+            last_stop,
+            recovery_points,
+            high_watermarks,
+            log_starts,
+            first_dirty,
+            disk,
+            _lock: lock,
+        })
+    }
+
+    /// Keeps so many bytes of the disk from records, or a sixteenth of it if that is less: what gives room back has to write a little first.
+    #[must_use]
+    pub fn keeping_free(mut self, bytes: u64) -> Self {
+        self.disk.room = Arc::new(Room::new(Arc::clone(&self.io), &self.root, bytes));
+        self
     }
 
     /// The directory.
@@ -161,7 +190,12 @@ impl Store {
         let start = StartNote::new(Arc::clone(&self.log_starts), tp.clone());
         let clean = CleanNote::new(Arc::clone(&self.first_dirty), tp.clone());
         let trust = Trust { recovery_point: self.recovery_points.get(tp), unsynced_bytes_max };
-        recovery::open(Arc::clone(&self.io), &directory, LogConfig::from(config), trust, Notes { start, clean }, Arc::clone(&self.shelf))
+        let (log, mut report) = recovery::open(&self.disk, &directory, LogConfig::from(config), trust, Notes { start, clean })?;
+        report.lost_records = self.high_watermarks.get(tp).since(report.log_end);
+        if report.lost_records > 0 {
+            tracing::error!(partition = %tp, log_end = %report.log_end, records = report.lost_records, "records that were readable are gone");
+        }
+        Ok((log, report))
     }
 
     /// Takes a partition's directory out of use at once and removes it. Blocks for as long as removing takes.
@@ -196,6 +230,32 @@ impl Store {
         self.recovery_points.set(synced.iter().map(|(tp, offset)| (tp.clone(), *offset)))
     }
 
+    /// Bytes that were read so far to open logs, of which nobody vouched.
+    pub fn recovered_bytes(&self) -> u64 {
+        self.disk.recovered.load(Ordering::Relaxed)
+    }
+
+    /// How the node before stopped.
+    pub fn last_stop(&self) -> LastStop {
+        self.last_stop
+    }
+
+    /// Notes that every log is closed. The last that is done with a directory.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn note_clean_stop(&self, broker_epoch: u64) -> Result<(), Error> {
+        last_stop::end(self.io.as_ref(), &self.root, broker_epoch)
+    }
+
+    /// Notes up to where logs are readable: a start that finds less knows what was lost.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_high_watermarks(&self, readable: &BTreeMap<TopicPartition, Offset>) -> Result<(), Error> {
+        self.high_watermarks.set(readable.iter().map(|(tp, offset)| (tp.clone(), *offset)))
+    }
+
     /// Drops the notes of partitions that are going away, before their files do: a topic of the same name starts from nothing.
     ///
     /// # Errors
@@ -210,6 +270,7 @@ impl Store {
     /// [`Error::Io`].
     pub fn retain_notes(&self, is_known: impl Fn(&TopicPartition) -> bool) -> Result<(), Error> {
         self.recovery_points.retain(&is_known)?;
+        self.high_watermarks.retain(&is_known)?;
         self.log_starts.retain(&is_known)?;
         self.first_dirty.retain(is_known)
     }

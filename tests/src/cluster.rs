@@ -62,6 +62,7 @@ impl TestNode {
             retention_check_interval: RETENTION_CHECK_INTERVAL,
             compaction_backoff: COMPACTION_BACKOFF,
             compaction_memory: COMPACTION_MEMORY,
+            compaction_bytes_per_second: u64::MAX,
         };
         let clock = Arc::new(SystemClock::new());
         let quorum_door: Arc<dyn MetadataQuorum> = Arc::clone(&quorum) as _;

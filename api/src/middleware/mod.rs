@@ -241,7 +241,13 @@ fn as_problem(response: Response) -> Response {
 fn write_problem(response: &mut Response, error: &ApiError, visit: &Visit) {
     let id = visit.id.to_str().unwrap_or_default();
     if let Some(inner) = error.inner() {
-        tracing::error!(request_id = id, api = visit.observed.api(), code = %error.code(), "{inner}");
+        let (api, code) = (visit.observed.api(), error.code());
+        if code == ErrorCode::StorageFull {
+            // The log has said so once; here it would be said for each of many thousand retries, on the same full disk perhaps.
+            tracing::debug!(request_id = id, api, %code, "{inner}");
+        } else {
+            tracing::error!(request_id = id, api, %code, "{inner}");
+        }
     }
     let mut json = error.to_json(id, visit.uri.path());
     json.push(b'\n');

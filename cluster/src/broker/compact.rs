@@ -83,6 +83,7 @@ impl Broker {
             policy: CompactionPolicy::from(&topic.config),
             now: self.now(),
             map_bytes: self.inner.config.compaction_memory,
+            io_bytes_per_second: self.inner.config.compaction_bytes_per_second,
             seed: Uuid::new_v4().into_bytes(),
             turns: Arc::clone(&self.inner.trims),
         };

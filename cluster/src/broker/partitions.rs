@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
@@ -51,6 +51,15 @@ pub(super) struct Partitions {
     /// One follower at a time.
     following: Mutex<()>,
     followed: watch::Sender<u64>,
+    /// Partitions that are still to be opened by a start.
+    expected: AtomicUsize,
+}
+
+/// How far the open logs are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Checkpoint {
+    pub(super) synced: BTreeMap<TopicPartition, Offset>,
+    pub(super) readable: BTreeMap<TopicPartition, Offset>,
 }
 
 impl Partitions {
@@ -64,6 +73,7 @@ impl Partitions {
             open: ArcSwap::default(),
             following: Mutex::new(()),
             followed: watch::channel(0).0,
+            expected: AtomicUsize::new(0),
         }
     }
 
@@ -101,34 +111,59 @@ impl Partitions {
         open.collect()
     }
 
-    /// Up to where each open log is synced.
-    pub(super) fn synced(&self) -> BTreeMap<TopicPartition, Offset> {
-        let open = self.open.load();
-        let points = open.values().flat_map(|open| open.slots.values()).filter_map(|slot| match slot {
-            Slot::Open(partition) => Some((partition.id().clone(), partition.marks().synced_end)),
-            Slot::Failed(_) => None,
-        });
-        points.collect()
+    /// Counts the partitions that are to be opened, before they are.
+    pub(super) fn expect(&self, published: &Published) -> usize {
+        let topics = published.image.topics.values();
+        let led = |topic: &Arc<Topic>| (0..topic.partition_count()).filter(|n| self.leads(topic, PartitionIndex::new(*n))).count();
+        let expected = topics.map(led).sum();
+        self.expected.store(expected, Ordering::Relaxed);
+        expected
     }
 
-    /// Notes up to where each log is synced, unless that is what `written` says already. Gives what is noted now.
+    /// How many of those are left.
+    pub(super) fn expected(&self) -> usize {
+        self.expected.load(Ordering::Relaxed)
+    }
+
+    fn leads(&self, topic: &Topic, index: PartitionIndex) -> bool {
+        topic.partition(index).and_then(|state| state.leader) == Some(self.node_id)
+    }
+
+    /// How far each open log is.
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        let open = self.open.load();
+        let mut checkpoint = Checkpoint::default();
+        for slot in open.values().flat_map(|open| open.slots.values()) {
+            if let Slot::Open(partition) = slot {
+                let marks = partition.marks();
+                checkpoint.synced.insert(partition.id().clone(), marks.synced_end);
+                checkpoint.readable.insert(partition.id().clone(), marks.high_watermark);
+            }
+        }
+        checkpoint
+    }
+
+    /// Notes up to where each log is synced and readable, unless that is what `written` says already. Gives what is noted now; nothing, if that
+    /// is not known.
     ///
     /// Not while topics come and go: a note of a topic that was just removed would be held against the next one of its name.
-    pub(super) async fn write_checkpoint(&self, written: BTreeMap<TopicPartition, Offset>) -> BTreeMap<TopicPartition, Offset> {
+    pub(super) async fn write_checkpoint(&self, written: Checkpoint) -> Checkpoint {
         let _one = self.following.lock().await;
-        let synced = self.synced();
-        if synced == written {
-            return written;
-        }
-        let (store, points) = (Arc::clone(&self.store), synced.clone());
-        match tokio::task::spawn_blocking(move || store.write_recovery_points(&points)).await {
-            Ok(Ok(())) => synced,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the recovery points were not written");
-                written
+        let (now, store) = (self.checkpoint(), Arc::clone(&self.store));
+        let write = move || {
+            if now.synced != written.synced {
+                store.write_recovery_points(&now.synced)?;
             }
-            Err(_) => written,
-        }
+            if now.readable != written.readable {
+                store.write_high_watermarks(&now.readable)?;
+            }
+            Ok::<_, tidegate_storage::Error>(now)
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        written.unwrap_or_else(|_| Ok(Checkpoint::default())).unwrap_or_else(|error| {
+            tracing::warn!(%error, "how far the logs are was not noted");
+            Checkpoint::default()
+        })
     }
 
     /// The open partitions of topics that are compacted.
@@ -216,14 +251,13 @@ impl Partitions {
             }
         }
         let indexes = (0..topic.partition_count()).map(PartitionIndex::new);
-        let is_new = |index: &PartitionIndex| {
-            !slots.contains_key(index) && topic.partition(*index).and_then(|state| state.leader) == Some(self.node_id)
-        };
+        let is_new = |index: &PartitionIndex| !slots.contains_key(index) && self.leads(topic, *index);
         let new: Vec<_> = indexes.filter(is_new).collect();
         let mut opening = stream::iter(new)
             .map(|index| async move { (index, self.open_partition(topic, index).await) })
             .buffer_unordered(self.recovery_threads);
         while let Some((index, slot)) = opening.next().await {
+            let _ = self.expected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |expected| expected.checked_sub(1));
             slots.insert(index, slot);
         }
         let keyless = known.map_or(0, |open| open.keyless.load(Ordering::Relaxed));
@@ -242,6 +276,8 @@ impl Partitions {
         let result: Result<Result<_, tidegate_storage::Error>, _> = tokio::task::spawn_blocking(open).await;
         match result {
             Ok(Ok((log, report))) => {
+                metrics::counter!("tidegate_recovery_cut_bytes_total").increment(report.cut_bytes);
+                metrics::counter!("tidegate_recovery_lost_records_total").increment(report.lost_records);
                 tracing::debug!(partition = %id, ?report, "opened");
                 Slot::Open(Partition::start(id, epoch, log, topic.config.clone(), &self.limits, self.surroundings.clone()))
             }
@@ -281,8 +317,8 @@ impl Partitions {
         }
     }
 
-    /// Closes every log, all at once; gives up to where each is synced.
-    pub(super) async fn close_all(&self) -> BTreeMap<TopicPartition, Offset> {
+    /// Closes every log, all at once; gives up to where each is synced, and whether that is all that this node has.
+    pub(super) async fn close_all(&self) -> (BTreeMap<TopicPartition, Offset>, bool) {
         let _one = self.following.lock().await;
         let open = self.open.load_full();
         let partitions: Vec<_> = open
@@ -302,6 +338,10 @@ impl Partitions {
                 }
             }
         };
-        stream::iter(partitions).map(close).buffer_unordered(64).filter_map(std::future::ready).collect().await
+        let count = partitions.len();
+        let synced: BTreeMap<_, _> =
+            stream::iter(partitions).map(close).buffer_unordered(64).filter_map(std::future::ready).collect().await;
+        let is_clean = synced.len() == count && self.failed().is_empty();
+        (synced, is_clean)
     }
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -56,6 +57,7 @@ impl Node {
             retention_check_interval: Duration::from_secs(3_600),
             compaction_backoff: Duration::from_secs(3_600),
             compaction_memory: 1 << 20,
+            compaction_bytes_per_second: u64::MAX,
         };
         let parts = BrokerParts {
             config,
@@ -369,7 +371,7 @@ async fn a_topic_may_change_what_counts_at_any_time() {
     // The last change was to `fsync`: everything written counts only once it is synced.
     let last = node.produce(&topic, &["v"]).await.unwrap();
     assert_eq!(last.durability, tidegate_types::topic_config::Durability::Fsync);
-    let synced = node.broker.inner.partitions.synced();
+    let synced = node.broker.inner.partitions.checkpoint().synced;
     assert!(synced.values().all(|offset| *offset == last.last_offset.next()), "{synced:?}");
     let node = Arc::into_inner(node).unwrap().crash(Crash::LoseAll).await;
     assert_eq!(node.read_all(&topic).await.len() as u64, written + 1);
@@ -383,7 +385,7 @@ async fn turning_to_fsync_syncs_what_is_written() {
     let topic = node.topic("t", &[("durability", "replicated")]).await;
     let written = node.produce(&topic, &["v"]).await.unwrap();
     assert_eq!(written.durability, tidegate_types::topic_config::Durability::Replicated);
-    assert!(node.broker.inner.partitions.synced().values().all(|offset| *offset == Offset::ZERO), "nothing is synced yet");
+    assert!(node.broker.inner.partitions.checkpoint().synced.values().all(|offset| *offset == Offset::ZERO), "nothing is synced yet");
     let config = BTreeMap::from([("durability".to_owned(), Some("fsync".to_owned()))]);
     node.broker.alter_topic("t", TopicChange { partitions: None, config }).await.unwrap();
     let partition = node.broker.partition(&node.broker.topic("t").unwrap(), PartitionIndex::new(0)).unwrap();

@@ -26,6 +26,8 @@ pub(crate) struct Order {
     pub(crate) now: Timestamp,
     /// Memory for keys, in bytes.
     pub(crate) map_bytes: usize,
+    /// Bytes that a round may read and write in a second, together.
+    pub(crate) io_bytes_per_second: u64,
     /// A number that nobody can guess.
     pub(crate) seed: [u8; 16],
     /// Who removes files has one of these, so that nobody removes what another is putting in place.
@@ -61,8 +63,8 @@ impl Request {
     /// Starts the round as one of `tasks`. It ends soon after `stop` is set.
     pub(super) fn start(self, compactor: Compactor, high_watermark: Offset, stop: Arc<AtomicBool>, tasks: &TaskTracker) {
         let Self { order, reply, mailbox } = self;
-        let Order { policy, now, map_bytes, seed, turns } = order;
-        let round = Round { policy, high_watermark, now, map_bytes, seed, stop };
+        let Order { policy, now, map_bytes, io_bytes_per_second, seed, turns } = order;
+        let round = Round { policy, high_watermark, now, map_bytes, seed, io_bytes_per_second, stop };
         let runtime = Handle::current();
         tasks.spawn_blocking(move || {
             let mut has_installed = true;

@@ -3,19 +3,20 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidegate_types::batch::Retained;
 use tidegate_types::{BatchError, StoredBatch, Timestamp};
 
 use super::CLEANED;
+use super::pace::Pace;
 use super::retain::Rule;
 use crate::Error;
-use crate::io::{File, Io};
+use crate::disk::{Disk, Room};
+use crate::io::File;
 use crate::log::remove_if_there;
 use crate::recovery::scan;
 use crate::segment::{ActiveSegment, IndexFiles, Segment, file_name};
-use crate::shelf::{Opened, Shelf};
+use crate::shelf::Opened;
 use crate::vouched::Vouched;
 
 /// What is gathered before it is written.
@@ -49,8 +50,7 @@ impl Compacted {
 /// Where a log is.
 #[derive(Debug, Clone)]
 pub(crate) struct Home {
-    pub(crate) io: Arc<dyn Io>,
-    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) disk: Disk,
     pub(crate) directory: PathBuf,
 }
 
@@ -65,19 +65,20 @@ pub(crate) enum Written {
 
 /// Rewrites `group`. What an earlier attempt has left at the same place goes; what this one leaves when it fails goes at the next start.
 pub(crate) fn rewrite(
-    Home { io, shelf, directory }: &Home,
+    Home { disk, directory }: &Home,
     group: &[Arc<Segment>],
     rule: &Rule,
     horizon: Timestamp,
     index_interval_bytes: u64,
-    stop: &AtomicBool,
+    pace: &Pace,
 ) -> Result<Written, Error> {
     let base = group[0].base;
     let path = directory.join(file_name(base, CLEANED));
-    remove_if_there(io.as_ref(), &path)?;
-    let file = io.create(&path).map_err(Error::io("create", &path))?;
+    remove_if_there(disk.io.as_ref(), &path)?;
+    let file = disk.io.create(&path).map_err(Error::io("create", &path))?;
     let place = directory.join(file_name(base, "log"));
-    let mut writer = Writer::new(path, ActiveSegment::over(base, place.clone(), Arc::clone(&file), index_interval_bytes), file);
+    let segment = ActiveSegment::over(base, place.clone(), Arc::clone(&file), index_interval_bytes);
+    let mut writer = Writer { path, file, room: &disk.room, pace, segment, buffer: Vec::new(), written: 0, synced: 0 };
     let mut is_changed = group.len() > 1;
     // The last batch that was dropped, if none was kept after it.
     let mut dropped: Option<StoredBatch> = None;
@@ -85,7 +86,7 @@ pub(crate) fn rewrite(
     for segment in group {
         let opened = segment.open()?;
         pins.push(Arc::clone(&opened));
-        let went_through = each_batch(segment, &opened, stop, &mut |batch| {
+        let went_through = each_batch(segment, &opened, pace, &mut |batch| {
             let header = &batch.header;
             let left = if header.first_offset() >= rule.end || header.is_control() {
                 Retained::Whole
@@ -123,7 +124,7 @@ pub(crate) fn rewrite(
     let Writer { path, segment, .. } = writer.finish()?;
     let end = group.last().and_then(|last| last.end()).unwrap_or(base);
     let (vouched, indexes) = segment.indexes(end);
-    let sealed = segment.seal(io, end, Some(&vouched), true, shelf);
+    let sealed = segment.seal(disk, end, Some(&vouched), true);
     // From here on their names may come to stand for other files, at any time.
     sealed.pin(segment.opened());
     for (old, opened) in group.iter().zip(pins) {
@@ -132,9 +133,11 @@ pub(crate) fn rewrite(
     Ok(Written::Compacted(Compacted { replaces: group.to_vec(), segment: sealed, vouched, indexes, path }))
 }
 
-struct Writer {
+struct Writer<'a> {
     path: PathBuf,
     file: Arc<dyn File>,
+    room: &'a Room,
+    pace: &'a Pace,
     /// Notes what is put, before it is written.
     segment: ActiveSegment,
     buffer: Vec<u8>,
@@ -142,11 +145,7 @@ struct Writer {
     synced: u64,
 }
 
-impl Writer {
-    fn new(path: PathBuf, segment: ActiveSegment, file: Arc<dyn File>) -> Self {
-        Self { path, file, segment, buffer: Vec::new(), written: 0, synced: 0 }
-    }
-
+impl Writer<'_> {
     fn put(&mut self, batch: &StoredBatch) -> Result<(), Stop> {
         self.segment.note(&batch.header);
         self.buffer.extend_from_slice(batch.bytes());
@@ -154,8 +153,11 @@ impl Writer {
     }
 
     fn write(&mut self) -> Result<(), Error> {
+        let bytes = self.buffer.len() as u64;
+        self.room.take(bytes)?;
+        self.pace.spend(bytes);
         self.file.write_all_at(&[&self.buffer], self.written).map_err(Error::io("write", &self.path))?;
-        self.written += self.buffer.len() as u64;
+        self.written += bytes;
         self.buffer.clear();
         if self.written - self.synced >= SYNC_BYTES { self.sync() } else { Ok(()) }
     }
@@ -202,13 +204,14 @@ impl Stop {
 pub(crate) fn each_batch(
     segment: &Segment,
     opened: &Opened,
-    stop: &AtomicBool,
+    pace: &Pace,
     visit: &mut dyn FnMut(&StoredBatch) -> Result<ControlFlow<()>, Stop>,
 ) -> Result<Walk, Error> {
     let (mut walk, mut failed, mut end) = (Walk::Ended, None, 0);
     let damage = scan(opened.file.as_ref(), 0, &mut |position, batch| {
         end = position + batch.bytes().len() as u64;
-        if stop.load(Ordering::Relaxed) {
+        pace.spend(batch.bytes().len() as u64);
+        if pace.is_stopped() {
             walk = Walk::Stopped;
             return Err(String::new());
         }

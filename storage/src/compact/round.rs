@@ -8,6 +8,7 @@ use tidegate_types::{BatchHeader, Offset, Timestamp, TopicPartition, limits};
 
 use super::CLEANED;
 use super::key_map::KeyMap;
+use super::pace::Pace;
 use super::plan::{self, CompactionPolicy, Dirt, Facts};
 use super::retain::Rule;
 use super::rewrite::{Compacted, Home, Stop, Walk, Written, each_batch, rewrite};
@@ -61,6 +62,8 @@ pub struct Round {
     pub map_bytes: usize,
     /// A number that nobody can guess.
     pub seed: [u8; 16],
+    /// Bytes that it may read and write in a second, together.
+    pub io_bytes_per_second: u64,
     /// Set by whoever wants the round to end soon.
     pub stop: Arc<AtomicBool>,
 }
@@ -136,7 +139,8 @@ impl Compactor {
         if dirty.is_empty() {
             return Ok(Outcome::Done(CompactionReport::nothing(first_dirty)));
         }
-        let Some(rule) = map_keys(&segments, dirty, first_dirty, round)? else { return Ok(Outcome::GivenUp) };
+        let pace = Pace::new(Arc::clone(&round.stop), round.io_bytes_per_second);
+        let Some(rule) = map_keys(&segments, dirty, first_dirty, round, &pace)? else { return Ok(Outcome::GivenUp) };
         if self.note.get().is_none() {
             // Before the first segment that lacks offsets: the next start will take them for lost otherwise.
             self.note.set(first_dirty)?;
@@ -146,7 +150,7 @@ impl Compactor {
         let touched = facts[..end].partition_point(|segment| segment.base < rule.end);
         for group in plan::groups(&facts, touched, &round.policy) {
             let group = &segments[group];
-            let written = rewrite(&self.home, group, &rule, horizon, round.policy.index_interval_bytes, &round.stop);
+            let written = rewrite(&self.home, group, &rule, horizon, round.policy.index_interval_bytes, &pace);
             let done = match written {
                 Ok(Written::Compacted(compacted)) => self.install(compacted, group, &mut report, install),
                 Ok(Written::Same) => self.clear(group).map(|()| true),
@@ -194,7 +198,7 @@ impl Compactor {
 
     /// Removes what was written and is not wanted.
     fn clear(&self, group: &[Arc<Segment>]) -> Result<(), Error> {
-        remove_if_there(self.home.io.as_ref(), &self.home.directory.join(file_name(group[0].base, CLEANED)))
+        remove_if_there(self.home.disk.io.as_ref(), &self.home.directory.join(file_name(group[0].base, CLEANED)))
     }
 
     /// From where on nothing was compacted. A note beyond all that can have been compacted is none.
@@ -243,12 +247,18 @@ fn first_timestamp(segment: &Segment) -> Result<Option<i64>, Error> {
 
 /// Notes where each key of the dirty segments was written last, up to their end or to the first batch that the memory has no room for. `None`
 /// if it was told to stop.
-fn map_keys(segments: &[Arc<Segment>], dirty: Range<usize>, first_dirty: Offset, round: &Round) -> Result<Option<Rule>, Error> {
+fn map_keys(
+    segments: &[Arc<Segment>],
+    dirty: Range<usize>,
+    first_dirty: Offset,
+    round: &Round,
+    pace: &Pace,
+) -> Result<Option<Rule>, Error> {
     let end = segments[dirty.end].base;
     let latest = KeyMap::new(round.map_bytes, end.since(first_dirty), &round.seed);
     let mut rule = Rule { latest, end, now: round.now };
     for segment in &segments[dirty] {
-        let walk = each_batch(segment, &*segment.open()?, &round.stop, &mut |batch| {
+        let walk = each_batch(segment, &*segment.open()?, pace, &mut |batch| {
             let header = &batch.header;
             if header.last_offset() < first_dirty || header.is_control() {
                 return Ok(ControlFlow::Continue(()));

@@ -133,7 +133,7 @@ fn entries(bytes: bytes::Bytes, start: Offset, next_offset: Option<Offset>) -> V
 fn round(high_watermark: Offset, now: i64, retention_ms: i64, map_bytes: usize) -> Round {
     let policy = CompactionPolicy { delete_retention_ms: retention_ms, ..CompactionPolicy::from(&config()) };
     let now = Timestamp::from_millis(now);
-    Round { policy, high_watermark, now, map_bytes, seed: [9; 16], stop: Arc::new(AtomicBool::new(false)) }
+    Round { policy, high_watermark, now, map_bytes, seed: [9; 16], io_bytes_per_second: u64::MAX, stop: Arc::new(AtomicBool::new(false)) }
 }
 
 /// Runs a round as a node does, but on one thread.

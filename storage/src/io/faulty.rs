@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{DirEntry, File, Io, Lock};
+use super::{DirEntry, DiskRoom, File, Io, Lock};
 
 /// What goes wrong, and when. Steps count every write, sync, truncation and change of a directory, from 0.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +56,8 @@ struct State {
     durable_tree: Tree,
     locked: Vec<PathBuf>,
     sync_count: u64,
+    /// Counts crashes that took the machine along.
+    boot: u64,
 }
 
 /// Entries by directory and name, so that a renamed directory takes along what is in it.
@@ -271,7 +273,8 @@ impl Faulty {
         });
         let files = files.collect();
         let durable_tree = if crash == Crash::Kill { state.durable_tree.clone() } else { tree.clone() };
-        let next = State { files, last_inode: state.last_inode, durable_tree, tree, ..State::default() };
+        let boot = if crash == Crash::Kill { state.boot } else { state.boot + 1 };
+        let next = State { files, last_inode: state.last_inode, durable_tree, tree, boot, ..State::default() };
         Self { state: Arc::new(Mutex::new(next)) }
     }
 
@@ -390,6 +393,16 @@ impl Io for Faulty {
         // What was in it can no longer be reached.
         self.state().directory(path)?;
         self.remove_file(path)
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        Some(format!("boot {}", self.state().boot))
+    }
+
+    fn room(&self, _path: &Path) -> io::Result<DiskRoom> {
+        let state = self.state();
+        let total = state.plan.capacity.unwrap_or(u64::MAX);
+        Ok(DiskRoom { free: total.saturating_sub(state.used()), total })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {

@@ -53,7 +53,7 @@ impl Replaced {
 impl PartitionLog {
     /// Who compacts this log, on another thread.
     pub fn compactor(&self) -> Compactor {
-        let home = Home { io: Arc::clone(&self.io), shelf: Arc::clone(&self.shelf), directory: self.directory.clone() };
+        let home = Home { disk: self.disk.clone(), directory: self.directory.clone() };
         Compactor::new(home, Arc::clone(&self.shared), self.clean_note.clone())
     }
 
@@ -72,15 +72,15 @@ impl PartitionLog {
             return Ok(None);
         }
         let swap = self.directory.join(file_name(segment.base, SWAP));
-        self.io.rename(&path, &swap).map_err(Error::io("rename", &path))?;
+        self.disk.io.rename(&path, &swap).map_err(Error::io("rename", &path))?;
         // From here on old files may go: whatever a crash leaves of them, the new one covers them.
-        self.io.sync_dir(&self.directory).map_err(Error::io("sync directory", &self.directory))?;
+        self.disk.io.sync_dir(&self.directory).map_err(Error::io("sync directory", &self.directory))?;
         // Before the new one has its name: what was vouched for of the old ones does not hold for it.
         self.vouched.retain(|known| !(vouched.base..vouched.end).contains(&known.base));
         self.vouched.insert(self.vouched.partition_point(|known| known.base < vouched.base), vouched);
         self.write_vouched(self.active_vouched)?;
         segments.splice(at..at + replaces.len(), [Arc::clone(&segment)]);
         self.shared.segments.store(Arc::new(segments));
-        Ok(Some(Replaced { io: Arc::clone(&self.io), directory: self.directory.clone(), old: replaces, new: segment, indexes }))
+        Ok(Some(Replaced { io: Arc::clone(&self.disk.io), directory: self.directory.clone(), old: replaces, new: segment, indexes }))
     }
 }

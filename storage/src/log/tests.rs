@@ -11,7 +11,7 @@ use tidegate_types::{
 use uuid::Uuid;
 
 use super::*;
-use crate::io::{Crash, FaultPlan, Faulty, RealIo};
+use crate::io::{Crash, FaultPlan, Faulty, Io, RealIo};
 use crate::reader::{ReadMode, ReadOutcome};
 use crate::{RecoveryReport, Store};
 

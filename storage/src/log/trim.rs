@@ -104,7 +104,7 @@ impl PartitionLog {
         }
         self.shared.log_start.store(to.get(), Ordering::Release);
         if self.epochs.cut_start(to)
-            && let Err(error) = self.epochs.write(self.io.as_ref(), &self.directory)
+            && let Err(error) = self.epochs.write(self.disk.io.as_ref(), &self.directory)
         {
             // The start itself is noted; the next start cuts them again.
             tracing::warn!(%error, "the leaders' epochs were not cut");
@@ -114,7 +114,7 @@ impl PartitionLog {
 
     /// Takes out of the list what lies wholly before the start.
     fn drop_given_up(&mut self) -> Trimmed {
-        let mut trimmed = Trimmed { io: Arc::clone(&self.io), directory: self.directory.clone(), paths: Vec::new() };
+        let mut trimmed = Trimmed { io: Arc::clone(&self.disk.io), directory: self.directory.clone(), paths: Vec::new() };
         let mut segments = Vec::clone(&self.shared.segments.load());
         let given_up = given_up(segments.len(), |i| segments[i].base, self.log_start());
         if given_up > 0 {
