@@ -24,8 +24,8 @@ pub(crate) struct Contender {
 pub(crate) enum Work {
     /// Requests to a process.
     Requests { load: Load, process: u32 },
-    /// Appends of so many bytes, so many at a time, under one sync if there is one.
-    Appends { folder: PathBuf, bytes: usize, in_flight: usize, is_synced: bool },
+    /// Appends of so many bytes, so many at a time over all files, those to one file under one sync if there is one.
+    Appends { folder: PathBuf, files: usize, bytes: usize, in_flight: usize, is_synced: bool },
 }
 
 /// What one round has shown.
@@ -52,9 +52,10 @@ impl Contender {
                 let used = cpu_seconds(*process)? - before;
                 Ok(self.cell(&measured, Some(used / measured.elapsed.as_secs_f64())))
             }
-            Work::Appends { folder, bytes, in_flight, is_synced } => {
-                let (folder, bytes, in_flight, is_synced) = (folder.clone(), *bytes, *in_flight, *is_synced);
-                let measured = tokio::task::spawn_blocking(move || disk::append(&folder, bytes, in_flight, is_synced, duration)).await??;
+            Work::Appends { folder, files, bytes, in_flight, is_synced } => {
+                let (folder, files, bytes, in_flight, is_synced) = (folder.clone(), *files, *bytes, *in_flight / *files, *is_synced);
+                let append = move |file| disk::append(&folder, file, bytes, in_flight, is_synced, duration);
+                let measured = tokio::task::spawn_blocking(move || disk::beside_one_another(files, append)).await??;
                 Ok(self.cell(&measured, None))
             }
         }

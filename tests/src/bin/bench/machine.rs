@@ -31,7 +31,7 @@ impl Machine {
             let line = text.lines().find(|line| line.starts_with(name));
             line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
         };
-        let sync = disk::append(folder, 4096, 1, true, Duration::from_millis(500))?;
+        let sync = disk::append(folder, 0, 4096, 1, true, Duration::from_millis(500))?;
         Ok(Self {
             cores: std::thread::available_parallelism()?.get(),
             processor: field(&read("/proc/cpuinfo"), "model name"),

@@ -8,6 +8,7 @@
 //! | [`load`] | prebuilt requests over plain sockets |
 //! | [`bare`], [`disk`], [`peers`] | the limits: HTTP alone, the disk alone; and others |
 //! | [`waiting`] | waiting fetches, memory |
+//! | [`writing`] | syncs a request, deletion under load |
 //! | [`machine`], [`report`] | what the figures stand beside, and how they are told |
 
 mod bare;
@@ -20,6 +21,7 @@ mod report;
 mod row;
 mod waiting;
 mod workload;
+mod writing;
 
 use std::fs;
 use std::io::Write;
@@ -113,6 +115,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     if arguments.only.is_empty() {
         report.other = waiting::measure(duration).await?;
+        report.other.extend(writing::measure(duration).await?);
     }
     let table = report.markdown()?;
     say(&table);

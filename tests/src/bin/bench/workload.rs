@@ -21,18 +21,20 @@ use super::peers::Peer;
 use super::row::{Goal, Row};
 
 const JSON: &str = "application/json";
-const KIB: usize = 1024;
+pub(crate) const KIB: usize = 1024;
 /// Bodies are about this large where nothing else is said.
 const BATCH_BYTES: usize = 100_000;
 
 /// Every workload, by the name that `--only` takes.
-pub(crate) const ALL: [&str; 10] = [
+pub(crate) const ALL: [&str; 12] = [
     "json-1",
     "json-1-2p",
     "json-1-4p",
     "json-1-alone",
     "json-100",
     "batches-100k",
+    "batches-100k-4p",
+    "batches-100k-16p",
     "batches-small",
     "batches-replicated",
     "fetch-json",
@@ -77,12 +79,13 @@ impl Processes {
         ]
     }
 
-    /// The node, and the plain loop that appends the same bytes.
-    fn node_and_loop(&self, batch: &Batch, connections: usize, is_synced: bool) -> Vec<Contender> {
+    /// The node, and the plain loop that appends the same bytes, to as many files as there are partitions.
+    fn node_and_loop(&self, batch: &Batch, partitions: usize, connections: usize, is_synced: bool) -> Vec<Contender> {
         let Batch { ref body, records, record_bytes } = *batch;
-        let requests = vec![post(&path(0, "batches"), batch::MEDIA_TYPE, body)];
+        let requests = (0..partitions).map(|partition| post(&path(partition, "batches"), batch::MEDIA_TYPE, body)).collect();
         let node = Work::Requests { load: Self::load(self.node.address(), requests, connections), process: self.node.id() };
-        let plain = Work::Appends { folder: self.data.path().to_owned(), bytes: body.len(), in_flight: connections, is_synced };
+        let (folder, bytes) = (self.data.path().to_owned(), body.len());
+        let plain = Work::Appends { folder, files: partitions, bytes, in_flight: connections, is_synced };
         let name = if is_synced { "plain append and `fdatasync`" } else { "plain append" };
         vec![Contender { name: "tidegate", work: node, records, record_bytes }, Contender { name, work: plain, records, record_bytes }]
     }
@@ -103,20 +106,18 @@ pub(crate) async fn prepare(id: &'static str) -> anyhow::Result<Prepared> {
             let title = "1 KiB JSON, 100 records a request, 16 connections, synced".to_owned();
             Row { id, title, goal: Goal::RateOrRatio { rate: 800e3, ratio: 0.3 }, contenders }
         }
-        "batches-100k" => {
-            create_topic(processes.node.address(), "bench", 1)?;
-            let title = "stored batches of 100 KB (96 records of 1 KiB), 16 connections, synced".to_owned();
-            Row { id, title, goal: Goal::Ratio { least: 0.9 }, contenders: processes.node_and_loop(&Batch::of(KIB)?, 16, true) }
-        }
+        "batches-100k" => appends(id, &processes, 1)?,
+        "batches-100k-4p" => appends(id, &processes, 4)?,
+        "batches-100k-16p" => appends(id, &processes, 16)?,
         "batches-small" => {
             create_topic(processes.node.address(), "bench", 1)?;
             let title = "stored batches of 100 KB of 100-byte records, 8 connections, synced".to_owned();
-            Row { id, title, goal: Goal::Rate { least: 1e6 }, contenders: processes.node_and_loop(&Batch::of(100)?, 8, true) }
+            Row { id, title, goal: Goal::Rate { least: 1e6 }, contenders: processes.node_and_loop(&Batch::of(100)?, 1, 8, true) }
         }
         "batches-replicated" => {
             create(processes.node.address(), r#"{"name":"bench","partitions":1,"config":{"durability":"replicated"}}"#)?;
             let title = "stored batches of 100 KB (96 records of 1 KiB), 16 connections, `durability=replicated`: not synced".to_owned();
-            Row { id, title, goal: Goal::Bandwidth { least: 1500.0 }, contenders: processes.node_and_loop(&Batch::of(KIB)?, 16, false) }
+            Row { id, title, goal: Goal::Bandwidth { least: 1500.0 }, contenders: processes.node_and_loop(&Batch::of(KIB)?, 1, 16, false) }
         }
         "fetch-json" => fetch(id, &mut processes, &mut absent).await?,
         "fetch-batches" => match fetch_batches(id, &mut processes).await? {
@@ -131,6 +132,16 @@ pub(crate) async fn prepare(id: &'static str) -> anyhow::Result<Prepared> {
     Ok(Prepared { row: Some(row), absent, _processes: processes })
 }
 
+/// 100 KB a request, synced, against as many files.
+fn appends(id: &'static str, processes: &Processes, partitions: usize) -> anyhow::Result<Row> {
+    const CONNECTIONS: usize = 16;
+    create_topic(processes.node.address(), "bench", partitions)?;
+    let over = if partitions == 1 { String::new() } else { format!(", {partitions} partitions") };
+    let title = format!("stored batches of 100 KB (96 records of 1 KiB), {CONNECTIONS} connections{over}, synced");
+    let contenders = processes.node_and_loop(&Batch::of(KIB)?, partitions, CONNECTIONS, true);
+    Ok(Row { id, title, goal: Goal::Ratio { least: 0.9 }, contenders })
+}
+
 async fn single(
     id: &'static str,
     processes: &mut Processes,
@@ -143,7 +154,7 @@ async fn single(
     let requests: Vec<_> = (0..partitions).map(|partition| post(&path(partition, "records"), JSON, &body)).collect();
     let mut contenders = processes.node_and_bare(&requests, connections, 1, KIB);
     let goal = if connections == 1 {
-        let sync = disk::append(processes.data.path(), KIB, 1, true, Duration::from_millis(500))?;
+        let sync = disk::append(processes.data.path(), 0, KIB, 1, true, Duration::from_millis(500))?;
         Goal::Latency { times: 3.0, fdatasync_us: sync.percentile(50.0).as_secs_f64() * 1e6 }
     } else {
         Goal::Ratio { least: 0.6 }
@@ -166,15 +177,15 @@ async fn single(
 }
 
 /// A body of one stored batch.
-struct Batch {
-    body: Bytes,
-    records: usize,
+pub(crate) struct Batch {
+    pub(crate) body: Bytes,
+    pub(crate) records: usize,
     record_bytes: usize,
 }
 
 impl Batch {
     /// As many records of `record_bytes` as make about [`BATCH_BYTES`].
-    fn of(record_bytes: usize) -> anyhow::Result<Self> {
+    pub(crate) fn of(record_bytes: usize) -> anyhow::Result<Self> {
         let records = BATCH_BYTES / (record_bytes + 8);
         Ok(Self { body: packed(records, record_bytes)?, records, record_bytes })
     }
@@ -256,7 +267,7 @@ fn filler(bytes: usize) -> String {
 }
 
 /// `records` records whose JSON value has `bytes` bytes.
-fn envelope(records: usize, bytes: usize) -> Vec<u8> {
+pub(crate) fn envelope(records: usize, bytes: usize) -> Vec<u8> {
     let record = format!(r#"{{"key":"k","value":{{"payload":"{}"}}}}"#, filler(bytes - r#"{"payload":""}"#.len()));
     format!(r#"{{"records":[{}]}}"#, vec![record; records].join(",")).into_bytes()
 }
@@ -272,7 +283,8 @@ pub(crate) fn create_topic(address: SocketAddr, name: &str, partitions: usize) -
     create(address, &format!(r#"{{"name":"{name}","partitions":{partitions}}}"#))
 }
 
-fn create(address: SocketAddr, topic: &str) -> anyhow::Result<()> {
+/// Makes a topic as the JSON says.
+pub(crate) fn create(address: SocketAddr, topic: &str) -> anyhow::Result<()> {
     let answer = http::Request::json("/v1/topics", topic.to_owned()).send(address)?;
     ensure!(answer.status == 201, "creating {topic}: {}", answer.text());
     Ok(())
