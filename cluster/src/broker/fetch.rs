@@ -26,7 +26,8 @@ impl Broker {
         loop {
             let start = self.resolve(&partition, position, request.reset).await?;
             self.wait_for_bytes(&partition, start, request.min_bytes, deadline).await?;
-            if let Some(fetched) = self.fetch_from(&partition, start, request.max_bytes).await? {
+            let fetched = self.fetch_from(&partition, start, request.max_bytes).await;
+            if let Some(fetched) = fetched.map_err(|error| self.unless_gone(&partition, error))? {
                 return Ok(fetched);
             }
             position = after_trim(position);
@@ -45,7 +46,8 @@ impl Broker {
         loop {
             let start = self.resolve(&partition, position, request.reset).await?;
             self.wait_for_bytes(&partition, start, request.min_bytes, deadline).await?;
-            if let Some(found) = locate_from(&partition, start, request.max_bytes).await? {
+            let found = locate_from(&partition, start, request.max_bytes).await;
+            if let Some(found) = found.map_err(|error| self.unless_gone(&partition, error))? {
                 return Ok(found);
             }
             position = after_trim(position);
@@ -93,8 +95,12 @@ impl Broker {
             None => None,
             Some(OffsetQuestion::Earliest) => Some((earliest, None)),
             Some(OffsetQuestion::Latest) => Some((latest, None)),
-            Some(OffsetQuestion::MaxTimestamp) => search(&partition, move |reader| reader.find_max_timestamp(latest)).await?,
-            Some(OffsetQuestion::Timestamp(millis)) => find_timestamp(&partition, millis, latest).await?,
+            Some(OffsetQuestion::MaxTimestamp) => search(&partition, move |reader| reader.find_max_timestamp(latest))
+                .await
+                .map_err(|error| self.unless_gone(&partition, error))?,
+            Some(OffsetQuestion::Timestamp(millis)) => {
+                find_timestamp(&partition, millis, latest).await.map_err(|error| self.unless_gone(&partition, error))?
+            }
         };
         Ok(Offsets { earliest, latest, last_stable: latest, leader_epoch: partition.epoch(), answer })
     }
@@ -134,6 +140,11 @@ impl Broker {
             Ok(_) => Error::LeaderUnavailable,
             Err(deleted) => deleted,
         }
+    }
+
+    /// What a call is told that met `error` in a partition: if that has been closed meanwhile, its files may have gone from under the call.
+    fn unless_gone(&self, partition: &Partition, error: Error) -> Error {
+        if partition.watch().has_changed().is_err() { self.gone(partition) } else { error }
     }
 
     /// Waits until at least `min_bytes` can be read from `start`, it is trimmed, the deadline passes, or the node begins to stop.

@@ -36,6 +36,11 @@ impl Node {
     }
 
     async fn start_on(disk: Faulty, metadata: tempfile::TempDir, limits: Limits) -> Self {
+        Self::start_as(disk, metadata, |config| config.limits = limits).await
+    }
+
+    /// With another configuration.
+    async fn start_as(disk: Faulty, metadata: tempfile::TempDir, change: impl FnOnce(&mut BrokerConfig)) -> Self {
         let io: Arc<dyn Io> = Arc::new(disk.clone());
         let node_id = NodeId::new(1);
         let store = Store::open(io, Path::new("/data"), node_id, Uuid::from_u128(1)).unwrap();
@@ -43,9 +48,9 @@ impl Node {
         let first_start = FirstStart::Found { cluster_id: ClusterId::new(Uuid::from_u128(3)), secret: ClusterSecret::new([1; 32]) };
         let config = RaftConfig { peer_address: None, first_start, timings: Timings::default(), compaction: Compaction::default() };
         let quorum = Arc::new(RaftQuorum::start(config, Arc::new(kv), Arc::new(NoPeers)).await.unwrap());
-        let config = BrokerConfig {
+        let mut config = BrokerConfig {
             node_id,
-            limits,
+            limits: Limits::default(),
             default_partitions: 1,
             client_address: "127.0.0.1:1".to_owned(),
             rack: None,
@@ -59,6 +64,7 @@ impl Node {
             compaction_memory: 1 << 20,
             compaction_bytes_per_second: u64::MAX,
         };
+        change(&mut config);
         let parts = BrokerParts {
             config,
             store: Arc::new(store),

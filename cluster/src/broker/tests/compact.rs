@@ -203,3 +203,31 @@ async fn a_round_gives_way_to_the_end() {
     assert_eq!(left[left.len() - 7..], (243..250).collect::<Vec<_>>());
     node.stop().await;
 }
+
+/// A promise: a round that would take an hour, since compaction may read and write only so much, ends as soon as its topic is deleted or the node
+/// stops.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_round_gives_way_at_once() {
+    let slow = |config: &mut BrokerConfig| config.compaction_bytes_per_second = 1_000;
+    let node = Node::start_as(Faulty::new(), tempfile::tempdir().unwrap(), slow).await;
+    for stops in [false, true] {
+        let topic = compacted(&node, "t").await;
+        fill(&node, &topic, 0..250).await;
+        let broker = node.broker.clone();
+        let round = tokio::spawn(async move { broker.compact_all(&mut Uncleanable::new()).await });
+        let end = async {
+            // It has begun by then; nothing tells when.
+            for _ in 0..10_000 {
+                tokio::task::yield_now().await;
+            }
+            assert!(!round.is_finished());
+            if stops {
+                node.broker.stop().await
+            } else {
+                node.broker.delete_topic("t").await.unwrap()
+            }
+            round.await.unwrap();
+        };
+        tokio::time::timeout(LONG, end).await.unwrap();
+    }
+}
