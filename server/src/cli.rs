@@ -146,7 +146,9 @@ enum Verb {
     Doctor(doctor::DoctorArguments),
     /// Look into a node's files
     #[command(subcommand)]
-    #[command(after_help = "Examples:\n  tidegate log verify tidegate-data\n  tidegate log dump tidegate-data/orders-0 --records")]
+    #[command(
+        after_help = "Examples:\n  tidegate log verify tidegate-data\n  tidegate log dump tidegate-data/orders-0 --records\n  tidegate log repair tidegate-data            # says what it would do"
+    )]
     Log(log::Verb),
     /// Print what a shell needs to complete verbs, flags and names of topics
     Completion(completion::CompletionArguments),

@@ -93,7 +93,7 @@ pub fn read_offsets(io: &dyn Io, path: &Path) -> Result<BTreeMap<TopicPartition,
     parse(&bytes).ok_or_else(|| Error::Corrupt { path: path.to_owned(), position: 0, reason: "not a checkpoint of offsets".to_owned() })
 }
 
-fn parse(bytes: &[u8]) -> Option<BTreeMap<TopicPartition, Offset>> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<BTreeMap<TopicPartition, Offset>> {
     let mut lines = std::str::from_utf8(bytes).ok()?.lines();
     if lines.next()? != "0" {
         return None;

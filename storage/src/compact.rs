@@ -32,7 +32,7 @@ pub use rewrite::Compacted;
 pub(crate) use rewrite::Home;
 pub(crate) use round::CleanNote;
 pub use round::{CompactionReport, Compactor, Outcome, Round};
-pub(crate) use settle::{settle, with_swaps};
+pub(crate) use settle::{settle, with_good_swaps, with_swaps};
 
 /// What is being written.
 pub(crate) const CLEANED: &str = "log.cleaned";

@@ -61,7 +61,7 @@ impl Epochs {
         format!("0\n{}\n{lines}", self.0.len())
     }
 
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut lines = std::str::from_utf8(bytes).ok()?.lines();
         if lines.next()? != "0" {
             return None;
@@ -72,8 +72,24 @@ impl Epochs {
             Some((LeaderEpoch::new(epoch.parse().ok()?), Offset::new(start.parse().ok()?)?))
         };
         let entries = lines.map(parse_line).collect::<Option<Vec<_>>>()?;
+        Self::of(entries).filter(|epochs| epochs.0.len() == count)
+    }
+
+    /// These epochs, if they rise.
+    pub(crate) fn of(entries: Vec<(LeaderEpoch, Offset)>) -> Option<Self> {
         let rises = entries.windows(2).all(|pair| pair[0].0.get() < pair[1].0.get() && pair[0].1 <= pair[1].1);
-        (entries.len() == count && rises).then_some(Self(entries))
+        rises.then_some(Self(entries))
+    }
+
+    /// Each epoch with its first offset, in order.
+    pub(crate) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
+        &self.0
+    }
+
+    /// The epoch of the leader that wrote `offset`, as far as is known.
+    pub(crate) fn at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        let begun = self.0.partition_point(|(_, begun)| *begun <= offset);
+        begun.checked_sub(1).map(|last| self.0[last].0)
     }
 
     /// The last epoch that is noted.

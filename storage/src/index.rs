@@ -12,6 +12,9 @@ pub struct IndexEntry {
     pub position: u32,
 }
 
+/// Bytes between two entries of an index that is made again, Kafka's default: who looks there wants a place to begin at, and any interval gives one.
+pub(crate) const INDEX_INTERVAL_BYTES: u64 = 4096;
+
 impl IndexEntry {
     /// Bytes of an entry in a file.
     pub const BYTES: usize = 8;
@@ -48,6 +51,11 @@ impl OffsetIndex {
             index.push(entry);
         }
         rest.is_empty().then_some(index)
+    }
+
+    /// All entries, in order.
+    pub(crate) fn into_entries(self) -> Vec<IndexEntry> {
+        self.entries.into_iter().collect()
     }
 
     /// How many entries.

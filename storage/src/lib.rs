@@ -33,7 +33,7 @@
 //! | `epochs` | which leader wrote what |
 //! | [`checkpoint`] | small text files, written atomically |
 //! | [`sync`] | the threads that write and sync, away from the runtime |
-//! | [`inspect`] | dump and verify, for people |
+//! | [`inspect`] | dump, verify and repair, for people |
 //! | [`kv`] | RocksDB: the Raft log and small keyed state |
 //! | [`io`] | the seam to the file system, where tests make disks lie |
 

@@ -23,7 +23,7 @@ use crate::Error;
 use crate::compact::settle;
 use crate::disk::Disk;
 use crate::epochs::Epochs;
-use crate::index::{IndexRule, OffsetIndex};
+use crate::index::{INDEX_INTERVAL_BYTES, IndexRule, OffsetIndex};
 use crate::io::{File, Io};
 use crate::log::{LogConfig, Notes, PartitionLog, Recovered, remove_leftovers};
 use crate::segment::{ActiveSegment, PREPARE_BYTES, Segment, file_name, parse_file_name, read_indexes};
@@ -277,7 +277,6 @@ impl Opening<'_> {
 /// [`Error::Corrupt`] if it does not hold whole batches up to `end`; [`Error::Io`].
 pub(crate) fn rebuild_indexes(segment: &Segment, end: Offset, file: &dyn File) -> Result<(OffsetIndex, TimeIndex), Error> {
     let (index, times) = (OffsetIndex::default(), TimeIndex::default());
-    // Kafka's default: whoever looks here wants a place to begin at, and any interval gives one.
     let mut rule = IndexRule::new(INDEX_INTERVAL_BYTES);
     let (mut next_offset, mut good_bytes, mut latest) = (segment.base, 0, i64::MIN);
     let damage = scan(file, 0, &mut |position, batch| {
@@ -306,8 +305,6 @@ pub(crate) fn rebuild_indexes(segment: &Segment, end: Offset, file: &dyn File) -
     Err(Error::Corrupt { path: segment.path.clone(), position: good_bytes, reason })
 }
 
-const INDEX_INTERVAL_BYTES: u64 = 4096;
-
 /// The segments in a log's directory, in order, and of which of them the indexes are there.
 fn segment_bases(io: &dyn Io, directory: &Path) -> Result<(Vec<Offset>, HashSet<Offset>), Error> {
     let entries = io.list(directory).map_err(Error::io("list", directory))?;
@@ -327,10 +324,11 @@ struct Scanned {
 }
 
 /// What stands behind the last good batch of a segment.
-struct Damage {
+#[derive(Debug, Clone)]
+pub(crate) struct Damage {
     /// Up to the last that is not zero.
-    bytes: u64,
-    reason: String,
+    pub(crate) bytes: u64,
+    pub(crate) reason: String,
 }
 
 /// Says what is wrong with the place of a batch where `next` is the next offset: offsets rise, and none is missing but where compaction has been.
@@ -343,7 +341,7 @@ pub(crate) fn check_next(header: &BatchHeader, next: Offset, may_have_gaps: bool
 }
 
 /// Bytes from `position` to the last one that is not zero.
-fn written_behind(file: &dyn File, position: u64) -> std::io::Result<u64> {
+pub(crate) fn written_behind(file: &dyn File, position: u64) -> std::io::Result<u64> {
     let mut end = file.len()?;
     let mut buf = vec![0; ZEROS_CHUNK_BYTES];
     while end > position {
@@ -369,18 +367,9 @@ fn cut_or_refuse(
     report: &mut RecoveryReport,
 ) -> Result<(), Error> {
     let (path, position) = (segment.shared().path.clone(), segment.bytes());
-    let refuse = |why: &str| Err(Error::Corrupt { path: path.clone(), position, reason: format!("{}; {why}", damage.reason) });
-    if !is_last {
-        return refuse("a later segment exists, so this one was synced and is no torn write");
-    }
-    if next_offset < trust.recovery_point {
-        return refuse(&format!("offsets below {} were synced, so this is no torn write", trust.recovery_point));
-    }
-    if trust.unsynced_bytes_max.is_some_and(|most| damage.bytes > most) {
-        return refuse(&format!("{} bytes follow, more than one unsynced write has", damage.bytes));
-    }
-    if trust.unsynced_bytes_max.is_some() && is_rot(segment, &damage, next_offset).map_err(Error::io("read", &path))? {
-        return refuse("good batches follow and nothing is missing before them, so this was synced and is no torn write");
+    let why = why_refused(segment.file(), position, &damage, is_last, next_offset, trust).map_err(Error::io("read", &path))?;
+    if let Some(why) = why {
+        return Err(Error::Corrupt { path, position, reason: format!("{}; {why}", damage.reason) });
     }
     segment.cut_to_end().map_err(Error::io("truncate", &path))?;
     tracing::warn!(path = %path.display(), position, cut_bytes = damage.bytes, reason = %damage.reason, "cut a torn tail");
@@ -389,21 +378,47 @@ fn cut_or_refuse(
     Ok(())
 }
 
+/// Why damage behind the last good batch, which ends at `position` and before `next_offset`, is no torn write; `None` if it is one, and is cut.
+///
+/// # Errors
+/// Only the system's.
+pub(crate) fn why_refused(
+    file: &dyn File,
+    position: u64,
+    damage: &Damage,
+    is_last: bool,
+    next_offset: Offset,
+    trust: Trust,
+) -> std::io::Result<Option<String>> {
+    if !is_last {
+        return Ok(Some("a later segment exists, so this one was synced and is no torn write".to_owned()));
+    }
+    if next_offset < trust.recovery_point {
+        return Ok(Some(format!("offsets below {} were synced, so this is no torn write", trust.recovery_point)));
+    }
+    if trust.unsynced_bytes_max.is_some_and(|most| damage.bytes > most) {
+        return Ok(Some(format!("{} bytes follow, more than one unsynced write has", damage.bytes)));
+    }
+    if trust.unsynced_bytes_max.is_some() && is_rot(file, position, damage, next_offset)? {
+        return Ok(Some("good batches follow and nothing is missing before them, so this was synced and is no torn write".to_owned()));
+    }
+    Ok(None)
+}
+
 /// Whether damage before good batches is rot rather than a write that a power cut tore.
 ///
 /// Each write is synced before the next one, so what follows a torn batch belongs to the same write; and what a power cut keeps from a
 /// file's end reads as zeros. So a stretch without such a hole that ends in a good batch was once whole.
-fn is_rot(segment: &ActiveSegment, damage: &Damage, next_offset: Offset) -> std::io::Result<bool> {
+fn is_rot(file: &dyn File, position: u64, damage: &Damage, next_offset: Offset) -> std::io::Result<bool> {
     /// A file system loses whole blocks of at least 512 bytes; the edges of a hole may lie in good neighbours.
     const HOLE_BYTES: usize = 256;
     const BLOCK_BYTES: u64 = 512;
     /// A batch's first bytes, the magic among them, which is not zero.
     const ZEROS_BEFORE_MAGIC: usize = 17;
-    let file = segment.file();
     // With the zeros behind: the last batch may end in some.
-    let length = (file.len()? - segment.bytes()).min(damage.bytes + PREPARE_BYTES);
+    let length = (file.len()? - position).min(damage.bytes + PREPARE_BYTES);
     let mut bytes = BytesMut::zeroed(usize::try_from(length).map_err(std::io::Error::other)?);
-    crate::io::read_exact_at(file, &mut bytes, segment.bytes())?;
+    crate::io::read_exact_at(file, &mut bytes, position)?;
     let bytes = bytes.freeze();
     let is_good_batch = |at: &usize| {
         let rest = bytes.slice(*at..);
@@ -414,7 +429,7 @@ fn is_rot(segment: &ActiveSegment, damage: &Damage, next_offset: Offset) -> std:
     let Some(good) = (1..bytes.len()).find(is_good_batch) else { return Ok(false) };
     let has_hole = bytes[..good].chunk_by(|a, b| a == b).any(|run| run[0] == 0 && run.len() >= HOLE_BYTES);
     // The first block that was lost may have held good batches before the write, and end soon after it began. No batch begins with so many zeros.
-    let block_rest = usize::try_from(BLOCK_BYTES - segment.bytes() % BLOCK_BYTES).map_err(std::io::Error::other)?;
+    let block_rest = usize::try_from(BLOCK_BYTES - position % BLOCK_BYTES).map_err(std::io::Error::other)?;
     let has_short_hole = block_rest >= ZEROS_BEFORE_MAGIC && bytes[..good].iter().take_while(|byte| **byte == 0).count() >= block_rest;
     Ok(!has_hole && !has_short_hole)
 }

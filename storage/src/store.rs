@@ -11,6 +11,7 @@
 //!        metadata/                          RocksDB
 //!        <topic>-<partition>/               as in Kafka: .log, .index, .timeindex, partition.metadata; and segment-checkpoint
 //!        <topic>-<partition>.<hex>-delete/  no longer used, on its way out
+//!        <topic>-<partition>.repair-<time>/ set aside by a repair, nobody's
 //! ```
 
 use std::collections::BTreeMap;
@@ -183,8 +184,7 @@ impl Store {
             None => self.make_log_directory(&directory, topic)?,
         }
         let unsynced_bytes_max = match config.durability {
-            // Each write is synced before the next one: a body's worth of bytes at most.
-            Durability::Fsync => Some(limits::BODY_BYTES_DEFAULT as u64 + limits::COALESCE_BYTES_MAX as u64),
+            Durability::Fsync => Some(UNSYNCED_BYTES_MAX),
             Durability::Replicated => None,
         };
         let start = StartNote::new(Arc::clone(&self.log_starts), tp.clone());
@@ -302,6 +302,9 @@ impl Store {
     }
 }
 
+/// The most that a topic which syncs each write before the next one can have on its way: a body's worth of bytes.
+pub(crate) const UNSYNCED_BYTES_MAX: u64 = limits::BODY_BYTES_DEFAULT as u64 + limits::COALESCE_BYTES_MAX as u64;
+
 fn refuse(root: &Path, reason: &str) -> Error {
     Error::Directory { path: root.to_owned(), reason: reason.to_owned() }
 }
@@ -317,7 +320,7 @@ fn remove_leftovers(io: &dyn Io, root: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn parse_topic_id(bytes: &[u8]) -> Option<TopicId> {
+pub(crate) fn parse_topic_id(bytes: &[u8]) -> Option<TopicId> {
     let mut lines = std::str::from_utf8(bytes).ok()?.lines();
     if lines.next()? != "version: 0" {
         return None;
@@ -336,7 +339,7 @@ fn write_identity(io: &dyn Io, root: &Path, identity: &Identity) -> Result<(), E
     write_atomically(io, &path, text.as_bytes()).map_err(Error::io("write", &path))
 }
 
-fn read_identity(io: &dyn Io, root: &Path) -> Result<Option<Identity>, Error> {
+pub(crate) fn read_identity(io: &dyn Io, root: &Path) -> Result<Option<Identity>, Error> {
     let path = root.join("meta.properties");
     let Some(bytes) = read_small(io, &path).map_err(Error::io("read", &path))? else {
         return Ok(None);

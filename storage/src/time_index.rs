@@ -53,6 +53,11 @@ impl TimeIndex {
         rest.is_empty().then_some(index)
     }
 
+    /// All entries, in order.
+    pub(crate) fn into_entries(self) -> Vec<TimeEntry> {
+        self.entries.into_iter().collect()
+    }
+
     /// How many entries.
     pub fn len(&self) -> usize {
         self.entries.count()

@@ -83,7 +83,7 @@ fn to_text(entries: &[Vouched]) -> String {
     text
 }
 
-fn parse(bytes: &[u8]) -> Option<Vec<Vouched>> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<Vec<Vouched>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let body = text.strip_suffix('\n')?;
     let (body, sum) = body.split_at(body.rfind('\n')? + 1);

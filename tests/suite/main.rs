@@ -21,6 +21,7 @@ mod graceful;
 mod guide;
 mod in_equals_out;
 mod oracles;
+mod repair;
 mod retention;
 mod schemathesis;
 mod second_reader;

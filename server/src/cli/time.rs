@@ -21,6 +21,11 @@ pub(super) const MILLIS_PLAUSIBLE: i64 = 10_000_000_000;
 const WANTED: &str = "wanted: 2026-11-21, 2026-11-21T07:00, 2026-11-21T07:00:00.123+01:00, 2026-11-21T07:00[Europe/Berlin] \
     (UTC if no zone is given), or milliseconds since 1970";
 
+/// A moment as file names have it: UTC, to the second, such as `20261121T070000Z`.
+pub(super) fn file_name(millis: i64) -> String {
+    Timestamp::from_millisecond(millis).unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
 /// Milliseconds since 1970 of what a person writes for a time.
 ///
 /// # Errors

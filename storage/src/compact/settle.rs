@@ -42,17 +42,32 @@ fn forget(io: &dyn Io, directory: &Path, base: Offset, end: Offset) -> Result<()
     if left.len() == known.len() { Ok(()) } else { vouched::write(io, directory, &left) }
 }
 
-/// The segment files of a log as [`settle`] would leave them, of those that stand in its directory (in order).
-pub(crate) fn with_swaps(io: &dyn Io, directory: &Path, mut segments: Vec<(Offset, PathBuf)>) -> Result<Vec<(Offset, PathBuf)>, Error> {
+/// Segment files with their base offsets, in order.
+type Files = Vec<(Offset, PathBuf)>;
+
+/// The segment files of a log as [`settle`] would leave them, of those that stand in its directory.
+pub(crate) fn with_swaps(io: &dyn Io, directory: &Path, segments: Files) -> Result<Files, Error> {
+    let (segments, refused) = with_good_swaps(io, directory, segments)?;
+    refused.into_iter().next().map_or(Ok(segments), Err)
+}
+
+/// The same, without the ones that [`settle`] would refuse; and why it would.
+pub(crate) fn with_good_swaps(io: &dyn Io, directory: &Path, mut segments: Files) -> Result<(Files, Vec<Error>), Error> {
+    let mut refused = Vec::new();
     for entry in io.list(directory).map_err(Error::io("list", directory))? {
         let Some(base) = parse_any_file_name(&entry.name).filter(|_| !entry.is_dir && entry.name.ends_with(SWAP)) else { continue };
         let path = directory.join(entry.name);
-        let end = end_of_whole(io, &path, base)?;
-        segments.retain(|(of, _)| !(base..end).contains(of));
-        segments.push((base, path));
+        match end_of_whole(io, &path, base) {
+            Ok(end) => {
+                segments.retain(|(of, _)| !(base..end).contains(of));
+                segments.push((base, path));
+            }
+            Err(error @ Error::Corrupt { .. }) => refused.push(error),
+            Err(error) => return Err(error),
+        }
     }
     segments.sort();
-    Ok(segments)
+    Ok((segments, refused))
 }
 
 /// The offset after the last batch of a file that got its name when it was whole and synced.

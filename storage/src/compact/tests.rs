@@ -517,7 +517,10 @@ fn missing_offsets_are_compaction_or_damage() {
     file.write_all_at(&[&all[first..]], 0).unwrap();
     file.set_len(bytes - first as u64).unwrap();
     for (what, disk) in [("the note", unnoted), ("a segment", lacking), ("a batch of the active segment", cut)] {
-        assert_ne!(inspect::verify(&disk, &directory()).unwrap().findings, [], "{what}");
+        let verified = inspect::verify(&disk, &directory()).unwrap();
+        // What a start cuts is told as a note.
+        let is_cut = verified.notes.iter().any(|note| note.kind == inspect::Kind::TornTail);
+        assert!(!verified.findings.is_empty() || is_cut && what == "a batch of the active segment", "{what}: {verified:?}");
         let io: Arc<dyn Io> = Arc::new(disk.clone());
         let opened = open(&io);
         match what {
