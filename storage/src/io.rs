@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 mod faulty;
 
-pub use faulty::{Crash, FaultPlan, Faulty};
+#[cfg(test)]
+pub(crate) use faulty::SplitMix;
+pub use faulty::{Crash, Failure, FaultPlan, Faulty, Operation};
 
 /// A file system.
 pub trait Io: Send + Sync + Debug {

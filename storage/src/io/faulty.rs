@@ -1,5 +1,8 @@
 //! A disk in memory that behaves as badly as disks may: what was not synced may vanish, tear or arrive out of order; entries of
-//! directories need their own sync; operations can be cut off, fail or stall at a chosen step.
+//! directories need their own sync; operations can be cut off, fail or stall at a chosen step, and a disk can be full.
+//!
+//! Its yardstick are ext4 and xfs: it loses, tears and reorders what they may, and keeps what every file system keeps (a sector is whole, a
+//! rename is one change, what a finished sync has covered is there).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,33 +12,18 @@ use std::time::Duration;
 
 use super::{DirEntry, DiskRoom, File, Io, Lock};
 
-/// What goes wrong, and when. Steps count every write, sync, truncation and change of a directory, from 0.
-#[derive(Debug, Clone, Default)]
-pub struct FaultPlan {
-    /// From this step on nothing works any more, as if the plug were pulled. The step itself may have happened in part.
-    pub cut_at: Option<u64>,
-    /// This step fails with this error; later ones work.
-    pub fail_at: Option<(u64, io::ErrorKind)>,
-    /// Writes beyond so many bytes in all fail with [`io::ErrorKind::StorageFull`].
-    pub capacity: Option<u64>,
-    /// How long each sync takes.
-    pub sync_delay: Duration,
-    /// How long each write takes.
-    pub write_delay: Duration,
-}
+mod contents;
+mod plan;
+mod random;
+mod tree;
 
-/// What becomes of writes that no sync has covered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Crash {
-    /// They are all gone.
-    LoseAll,
-    /// They are all there, and on the platter.
-    KeepAll,
-    /// They are all there, but still only in the page cache: a killed process on a machine that runs on.
-    Kill,
-    /// By the seed: each is there, gone or torn at a sector's edge, whatever their order was.
-    Random(u64),
-}
+use contents::{Change, Contents, Weather};
+pub use plan::{Crash, Failure, FaultPlan, Operation};
+#[cfg(test)]
+pub(crate) use random::SplitMix;
+#[cfg(not(test))]
+use random::SplitMix;
+use tree::{Node, ROOT, Tree};
 
 /// The disk. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -46,133 +34,62 @@ pub struct Faulty {
 #[derive(Debug, Default)]
 struct State {
     plan: FaultPlan,
+    random: SplitMix,
     steps: u64,
+    is_off: bool,
     /// By inode.
     files: BTreeMap<u64, Contents>,
     last_inode: u64,
-    /// The directories' entries as running programs see them.
     tree: Tree,
-    /// The entries that are on the platter.
-    durable_tree: Tree,
     locked: Vec<PathBuf>,
     sync_count: u64,
     /// Counts crashes that took the machine along.
     boot: u64,
 }
 
-/// Entries by directory and name, so that a renamed directory takes along what is in it.
-type Tree = BTreeMap<(u64, String), Node>;
-
-/// The inode of `/`, which is always there.
-const ROOT: u64 = 0;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Node {
-    Directory(u64),
-    File(u64),
+/// What a step comes to.
+enum Step {
+    Done,
+    /// The plug is pulled in the middle of it.
+    Cut,
+    Failed(io::ErrorKind),
 }
 
-#[derive(Debug, Clone, Default)]
-struct Contents {
-    now: Vec<u8>,
-    durable: Vec<u8>,
-    /// What happened since the last sync.
-    pending: Vec<Change>,
-}
-
-#[derive(Debug, Clone)]
-enum Change {
-    Write { position: usize, bytes: Vec<u8> },
-    SetLen(usize),
-}
-
-/// What a drive writes whole or not at all.
-const SECTOR: usize = 512;
-
-impl Contents {
-    fn apply(to: &mut Vec<u8>, change: &Change) {
-        match change {
-            Change::Write { position, bytes } => {
-                let end = position + bytes.len();
-                if to.len() < end {
-                    to.resize(end, 0);
-                }
-                to[*position..end].copy_from_slice(bytes);
-            }
-            Change::SetLen(bytes) => to.resize(*bytes, 0),
-        }
-    }
-
-    fn change(&mut self, change: Change) {
-        Self::apply(&mut self.now, &change);
-        self.pending.push(change);
-    }
-
-    fn sync(&mut self) {
-        for change in self.pending.drain(..) {
-            Self::apply(&mut self.durable, &change);
-        }
-    }
-
-    fn all_durable(bytes: Vec<u8>) -> Self {
-        Self { now: bytes.clone(), durable: bytes, pending: Vec::new() }
-    }
-
-    /// What the platter holds after a crash.
-    fn after(&self, crash: Crash, random: &mut SplitMix) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
-        for change in &self.pending {
-            match (crash, change) {
-                (Crash::LoseAll, _) => {}
-                (Crash::KeepAll | Crash::Kill, change) => Self::apply(&mut bytes, change),
-                (Crash::Random(_), change) => match (random.below(3), change) {
-                    (0, _) => {}
-                    (1, Change::Write { position, bytes: written }) => {
-                        // Torn: each sector of it arrived or did not.
-                        for (i, sector) in written.chunks(SECTOR).enumerate() {
-                            if random.below(2) == 0 {
-                                let position = position + i * SECTOR;
-                                Self::apply(&mut bytes, &Change::Write { position, bytes: sector.to_vec() });
-                            }
-                        }
-                    }
-                    (_, change) => Self::apply(&mut bytes, change),
-                },
-            }
-        }
-        bytes
-    }
-}
-
-/// A small generator, so that a seed says everything (Steele, Lea, Flood: SplitMix64).
-#[derive(Debug)]
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
+fn power_is_out() -> io::Error {
+    io::Error::other("the power is out")
 }
 
 impl State {
     /// Counts a step; says whether it may happen.
-    fn step(&mut self) -> io::Result<()> {
+    fn step(&mut self, operation: Operation) -> io::Result<Step> {
         let step = self.steps;
         self.steps += 1;
-        if self.plan.cut_at.is_some_and(|cut| step >= cut) {
-            return Err(io::Error::other("the power is out"));
+        if let Some(cut) = self.plan.cut_at.filter(|cut| step >= *cut) {
+            self.is_off = true;
+            return if step == cut { Ok(Step::Cut) } else { Err(power_is_out()) };
         }
         match self.plan.fail_at {
-            Some((at, kind)) if at == step => Err(kind.into()),
-            _ => Ok(()),
+            Some((at, kind)) if at == step => Ok(Step::Failed(kind)),
+            _ => Ok(self.plan.failure_of(operation).map_or(Step::Done, Step::Failed)),
         }
+    }
+
+    /// Looking at something is no step, but it may fail.
+    fn look(&mut self, operation: Operation) -> io::Result<()> {
+        self.plan.failure_of(operation).map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    /// A step that changes entries of directories.
+    fn change_tree(&mut self, operation: Operation, change: tree::Change) -> io::Result<()> {
+        match self.step(operation)? {
+            Step::Done => self.tree.change(change),
+            Step::Cut => {
+                self.tree.may_change(change);
+                return Err(power_is_out());
+            }
+            Step::Failed(kind) => return Err(kind.into()),
+        }
+        Ok(())
     }
 
     /// What stands at a path.
@@ -180,7 +97,7 @@ impl State {
         let mut node = Node::Directory(ROOT);
         for name in names(path) {
             let Node::Directory(directory) = node else { return Err(io::ErrorKind::NotADirectory.into()) };
-            node = *self.tree.get(&(directory, name)).ok_or(io::ErrorKind::NotFound)?;
+            node = *self.tree.now.get(&(directory, name)).ok_or(io::ErrorKind::NotFound)?;
         }
         Ok(node)
     }
@@ -193,9 +110,25 @@ impl State {
     }
 
     /// Where the entry of `path` stands: its directory and its name.
-    fn entry(&self, path: &Path) -> io::Result<(u64, String)> {
+    fn entry(&self, path: &Path) -> io::Result<tree::Entry> {
         let name = names(path).pop().ok_or(io::ErrorKind::InvalidInput)?;
         Ok((self.directory(path.parent().unwrap_or(Path::new("/")))?, name))
+    }
+
+    fn entries_of(&self, directory: u64) -> Vec<(tree::Entry, Node)> {
+        let from = (directory, String::new())..(directory + 1, String::new());
+        self.tree.now.range(from).map(|(entry, node)| (entry.clone(), *node)).collect()
+    }
+
+    /// Removes what is in a directory, one by one, as a real one is removed.
+    fn clear(&mut self, directory: u64) -> io::Result<()> {
+        for (entry, node) in self.entries_of(directory) {
+            if let Node::Directory(inode) = node {
+                self.clear(inode)?;
+            }
+            self.change_tree(Operation::Remove, tree::Change::Remove(entry))?;
+        }
+        Ok(())
     }
 
     fn new_inode(&mut self) -> u64 {
@@ -207,8 +140,26 @@ impl State {
         self.files.get_mut(&inode).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// What the files that have a name take.
     fn used(&self) -> u64 {
-        self.files.values().map(|file| file.now.len() as u64).sum()
+        let files = self.tree.now.values().filter_map(|node| match node {
+            Node::File(inode) => self.files.get(inode),
+            Node::Directory(_) => None,
+        });
+        files.map(|file| file.now.len() as u64).sum::<u64>() + self.tree.now.len() as u64 * self.plan.entry_bytes
+    }
+
+    fn room(&self) -> u64 {
+        self.plan.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()))
+    }
+
+    fn room_for_entry(&self) -> io::Result<()> {
+        if self.plan.entry_bytes > self.room() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    /// How much of something that failed was done all the same.
+    fn part_of(&mut self, length: usize) -> usize {
+        if self.plan.seed == 0 { 0 } else { usize::try_from(self.random.below(length as u64 + 1)).unwrap_or(0) }
     }
 }
 
@@ -224,12 +175,19 @@ impl Faulty {
 
     /// Changes what goes wrong. Steps count on.
     pub fn set_plan(&self, plan: FaultPlan) {
-        self.state().plan = plan;
+        let mut state = self.state();
+        state.random = SplitMix(plan.seed);
+        state.plan = plan;
     }
 
     /// Steps so far.
     pub fn steps(&self) -> u64 {
         self.state().steps
+    }
+
+    /// Whether the plug was pulled.
+    pub fn is_off(&self) -> bool {
+        self.state().is_off
     }
 
     /// Bytes of all files.
@@ -247,34 +205,25 @@ impl Faulty {
     pub fn after_crash(&self, crash: Crash) -> Self {
         let state = self.state();
         let mut random = SplitMix(if let Crash::Random(seed) = crash { seed } else { 0 });
+        let weather = Weather::draw(&mut random);
         let tree = match crash {
-            Crash::LoseAll => state.durable_tree.clone(),
-            Crash::KeepAll | Crash::Kill => state.tree.clone(),
-            Crash::Random(_) => {
-                // An entry that was not synced may have made it all the same.
-                let mut tree = state.durable_tree.clone();
-                tree.extend(state.tree.iter().filter(|_| random.below(2) == 0).map(|(entry, node)| (entry.clone(), *node)));
-                // So may a removal; that of a renamed entry's old name only with the new one.
-                for (entry, node) in state.durable_tree.iter().filter(|(entry, _)| !state.tree.contains_key(*entry)) {
-                    let renamed_to = state.tree.iter().find(|(_, other)| *other == node).map(|(entry, _)| entry);
-                    if random.below(2) == 0 && renamed_to.is_none_or(|to| tree.get(to) == Some(node)) {
-                        tree.remove(entry);
-                    }
-                }
-                tree
-            }
+            Crash::LoseAll => state.tree.synced(),
+            Crash::KeepAll => Tree::all_durable(state.tree.clone().killed().now),
+            Crash::Kill => state.tree.clone().killed(),
+            Crash::Random(_) => Tree::all_durable(state.tree.after(weather, &mut random)),
         };
-        let files = state.files.iter().map(|(inode, contents)| {
+        let named = tree.files();
+        let files = state.files.iter().filter(|(inode, _)| named.contains(inode)).map(|(inode, contents)| {
             let after = match crash {
-                Crash::Kill => Contents { now: contents.after(crash, &mut random), ..contents.clone() },
-                _ => Contents::all_durable(contents.after(crash, &mut random)),
+                Crash::LoseAll => Contents::all_durable(contents.durable.clone()),
+                Crash::KeepAll => Contents::all_durable(contents.clone().killed().now),
+                Crash::Kill => contents.clone().killed(),
+                Crash::Random(_) => Contents::all_durable(contents.after(weather, &mut random)),
             };
             (*inode, after)
         });
-        let files = files.collect();
-        let durable_tree = if crash == Crash::Kill { state.durable_tree.clone() } else { tree.clone() };
         let boot = if crash == Crash::Kill { state.boot } else { state.boot + 1 };
-        let next = State { files, last_inode: state.last_inode, durable_tree, tree, boot, ..State::default() };
+        let next = State { files: files.collect(), last_inode: state.last_inode, tree, boot, ..State::default() };
         Self { state: Arc::new(Mutex::new(next)) }
     }
 
@@ -313,48 +262,57 @@ fn names(path: &Path) -> Vec<String> {
 impl Io for Faulty {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        if state.node(path).is_ok() {
-            return Ok(());
-        }
-        state.step()?;
         let mut directory = ROOT;
         for name in names(path) {
-            let made = Node::Directory(state.new_inode());
-            match *state.tree.entry((directory, name)).or_insert(made) {
-                Node::Directory(inode) => directory = inode,
-                Node::File(_) => return Err(io::ErrorKind::NotADirectory.into()),
-            }
+            let entry = (directory, name);
+            let node = state.tree.now.get(&entry).copied();
+            directory = match node {
+                Some(Node::Directory(inode)) => inode,
+                Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
+                None => {
+                    state.room_for_entry()?;
+                    let inode = state.new_inode();
+                    state.change_tree(Operation::Create, tree::Change::Put(entry, Node::Directory(inode)))?;
+                    inode
+                }
+            };
         }
         Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        let state = self.state();
+        let mut state = self.state();
+        state.look(Operation::List)?;
         let directory = state.directory(path)?;
-        let entries = state.tree.iter().filter(|((parent, _), _)| *parent == directory);
-        Ok(entries.map(|((_, name), node)| DirEntry { name: name.clone(), is_dir: matches!(node, Node::Directory(_)) }).collect())
+        let listed = |((_, name), node)| DirEntry { name, is_dir: matches!(node, Node::Directory(_)) };
+        let mut entries: Vec<_> = state.entries_of(directory).into_iter().map(listed).collect();
+        if state.plan.seed != 0 {
+            entries.sort_by_cached_key(|_| state.random.next());
+        }
+        Ok(entries)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.step()?;
         let directory = state.directory(path)?;
-        let entries: Vec<_> = state.tree.iter().filter(|((parent, _), _)| *parent == directory).map(|(e, n)| (e.clone(), *n)).collect();
-        state.durable_tree.retain(|(parent, _), _| *parent != directory);
-        state.durable_tree.extend(entries);
+        match state.step(Operation::SyncDirectory)? {
+            Step::Done => state.tree.sync(directory),
+            Step::Cut => return Err(power_is_out()),
+            Step::Failed(kind) => return Err(kind.into()),
+        }
         Ok(())
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut state = self.state();
         let entry = state.entry(path)?;
-        if state.tree.contains_key(&entry) {
+        if state.tree.now.contains_key(&entry) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        state.step()?;
+        state.room_for_entry()?;
         let inode = state.new_inode();
         state.files.insert(inode, Contents::default());
-        state.tree.insert(entry, Node::File(inode));
+        state.change_tree(Operation::Create, tree::Change::Put(entry, Node::File(inode)))?;
         drop(state);
         Ok(self.handle(inode))
     }
@@ -364,7 +322,9 @@ impl Io for Faulty {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        match self.state().node(path)? {
+        let mut state = self.state();
+        state.look(Operation::Open)?;
+        match state.node(path)? {
             Node::File(inode) => Ok(self.handle(inode)),
             Node::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
         }
@@ -373,26 +333,23 @@ impl Io for Faulty {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         let (from, to) = (state.entry(from)?, state.entry(to)?);
-        let node = *state.tree.get(&from).ok_or(io::ErrorKind::NotFound)?;
-        state.step()?;
-        state.tree.remove(&from);
-        state.tree.insert(to, node);
-        Ok(())
+        let node = *state.tree.now.get(&from).ok_or(io::ErrorKind::NotFound)?;
+        state.change_tree(Operation::Rename, tree::Change::Rename(from, to, node))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         let entry = state.entry(path)?;
         state.node(path)?;
-        state.step()?;
-        state.tree.remove(&entry);
-        Ok(())
+        state.change_tree(Operation::Remove, tree::Change::Remove(entry))
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        // What was in it can no longer be reached.
-        self.state().directory(path)?;
-        self.remove_file(path)
+        let mut state = self.state();
+        let directory = state.directory(path)?;
+        let entry = state.entry(path)?;
+        state.clear(directory)?;
+        state.change_tree(Operation::Remove, tree::Change::Remove(entry))
     }
 
     fn boot_id(&self) -> Option<String> {
@@ -401,8 +358,7 @@ impl Io for Faulty {
 
     fn room(&self, _path: &Path) -> io::Result<DiskRoom> {
         let state = self.state();
-        let total = state.plan.capacity.unwrap_or(u64::MAX);
-        Ok(DiskRoom { free: total.saturating_sub(state.used()), total })
+        Ok(DiskRoom { free: state.room(), total: state.plan.capacity.unwrap_or(u64::MAX) })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
@@ -449,6 +405,7 @@ impl FaultyFile {
 impl File for FaultyFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
+        state.look(Operation::Read)?;
         let contents = state.contents(self.inode)?;
         let start = usize::try_from(position).map_err(io::Error::other)?.min(contents.now.len());
         let n = buf.len().min(contents.now.len() - start);
@@ -464,41 +421,66 @@ impl File for FaultyFile {
         self.stall(|plan| plan.write_delay);
         let mut state = self.disk.state();
         let position = usize::try_from(position).map_err(io::Error::other)?;
-        let bytes = parts.concat();
-        if let Err(error) = state.step() {
-            // The plug is pulled in the middle of the write: any part of it may be on its way to the platter.
-            if state.plan.cut_at == Some(state.steps - 1) {
-                state.contents(self.inode)?.pending.push(Change::Write { position, bytes });
+        let mut bytes = parts.concat();
+        let failure = match state.step(Operation::Write)? {
+            Step::Done => {
+                let room = state.room();
+                let growth = (position + bytes.len()).saturating_sub(state.contents(self.inode)?.now.len()) as u64;
+                if growth > room {
+                    // As a real disk does: what fits is written.
+                    let fits = bytes.len() - usize::try_from(growth - room).unwrap_or(bytes.len()).min(bytes.len());
+                    bytes.truncate(fits);
+                    Some(io::ErrorKind::StorageFull)
+                } else {
+                    None
+                }
             }
-            return Err(error);
+            Step::Cut => {
+                // Any part of it may be on its way to the platter.
+                state.contents(self.inode)?.may_change(Change::Write { position, bytes });
+                return Err(power_is_out());
+            }
+            Step::Failed(kind) => {
+                bytes.truncate(state.part_of(bytes.len()));
+                Some(kind)
+            }
+        };
+        if !bytes.is_empty() {
+            state.contents(self.inode)?.change(Change::Write { position, bytes });
         }
-        let room = state.plan.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used()));
-        let growth = (position + bytes.len()).saturating_sub(state.contents(self.inode)?.now.len()) as u64;
-        let contents = state.contents(self.inode)?;
-        if growth > room {
-            // As a real disk does: what fits is written.
-            let fits = bytes.len() - usize::try_from(growth - room).unwrap_or(bytes.len()).min(bytes.len());
-            contents.change(Change::Write { position, bytes: bytes[..fits].to_vec() });
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        contents.change(Change::Write { position, bytes });
-        Ok(())
+        failure.map_or(Ok(()), |kind| Err(kind.into()))
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.stall(|plan| plan.sync_delay);
         let mut state = self.disk.state();
+        let state = &mut *state;
         state.sync_count += 1;
-        state.step()?;
-        state.contents(self.inode)?.sync();
+        match state.step(Operation::Sync)? {
+            Step::Done => state.contents(self.inode)?.sync(),
+            Step::Cut => return Err(power_is_out()),
+            Step::Failed(kind) => {
+                if state.plan.seed != 0 {
+                    let contents = state.files.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
+                    contents.fail_sync(&mut state.random);
+                }
+                return Err(kind.into());
+            }
+        }
         Ok(())
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.step()?;
-        let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
-        state.contents(self.inode)?.change(Change::SetLen(bytes));
+        let change = Change::SetLen(usize::try_from(bytes).map_err(io::Error::other)?);
+        match state.step(Operation::SetLength)? {
+            Step::Done => state.contents(self.inode)?.change(change),
+            Step::Cut => {
+                state.contents(self.inode)?.may_change(change);
+                return Err(power_is_out());
+            }
+            Step::Failed(kind) => return Err(kind.into()),
+        }
         Ok(())
     }
 
