@@ -206,9 +206,15 @@ impl PartitionLog {
             if full {
                 self.disk.room.note_full(true);
             }
-            let taken_back = active.cut_to_end();
-            let error = Error::Io { action: "append to", path: active.shared().path.clone(), source };
-            return Err(if full && taken_back.is_ok() { error } else { self.poison(error) });
+            let path = active.shared().path.clone();
+            // Whoever is told that nothing was written must not find it after a power cut.
+            let taken_back = active.cut_to_end().and_then(|()| if full { active.sync() } else { Ok(()) });
+            let error = Error::Io { action: "append to", path: path.clone(), source };
+            return Err(match taken_back {
+                Ok(()) if full => error,
+                Err(source) if full => self.poison(Error::Io { action: "take an append back from", path, source }),
+                _ => self.poison(error),
+            });
         }
         self.disk.room.note_full(false);
         self.log_end = end;

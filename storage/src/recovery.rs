@@ -413,8 +413,6 @@ fn is_rot(file: &dyn File, position: u64, damage: &Damage, next_offset: Offset) 
     /// A file system loses whole blocks of at least 512 bytes; the edges of a hole may lie in good neighbours.
     const HOLE_BYTES: usize = 256;
     const BLOCK_BYTES: u64 = 512;
-    /// A batch's first bytes, the magic among them, which is not zero.
-    const ZEROS_BEFORE_MAGIC: usize = 17;
     // With the zeros behind: the last batch may end in some.
     let length = (file.len()? - position).min(damage.bytes + PREPARE_BYTES);
     let mut bytes = BytesMut::zeroed(usize::try_from(length).map_err(std::io::Error::other)?);
@@ -428,9 +426,11 @@ fn is_rot(file: &dyn File, position: u64, damage: &Damage, next_offset: Offset) 
     };
     let Some(good) = (1..bytes.len()).find(is_good_batch) else { return Ok(false) };
     let has_hole = bytes[..good].chunk_by(|a, b| a == b).any(|run| run[0] == 0 && run.len() >= HOLE_BYTES);
-    // The first block that was lost may have held good batches before the write, and end soon after it began. No batch begins with so many zeros.
+    // The first block that was lost may have held good batches before the write, and end soon after it began. What belongs there begins with its
+    // offset, so with fewer zeros; what follows may begin with some.
     let block_rest = usize::try_from(BLOCK_BYTES - position % BLOCK_BYTES).map_err(std::io::Error::other)?;
-    let has_short_hole = block_rest >= ZEROS_BEFORE_MAGIC && bytes[..good].iter().take_while(|byte| **byte == 0).count() >= block_rest;
+    let zeros_of_offset = next_offset.get().to_be_bytes().iter().take_while(|byte| **byte == 0).count();
+    let has_short_hole = block_rest > zeros_of_offset && bytes.iter().take_while(|byte| **byte == 0).count() >= block_rest;
     Ok(!has_hole && !has_short_hole)
 }
 

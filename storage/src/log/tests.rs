@@ -11,7 +11,7 @@ use tidegate_types::{
 use uuid::Uuid;
 
 use super::*;
-use crate::io::{Crash, FaultPlan, Faulty, Io, RealIo};
+use crate::io::{Crash, Failure, FaultPlan, Faulty, Io, Operation, RealIo};
 use crate::reader::{ReadMode, ReadOutcome};
 use crate::{RecoveryReport, Store};
 
@@ -226,13 +226,6 @@ fn what_a_start_has_shown_outlives_the_next_power_cut() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// A promise: the same for histories that nobody has thought of.
-    #[test]
-    fn a_crash_in_any_history_leaves_a_prefix(history in any_history(), cut in 0_u64..80, seed: u64) {
-        crash_at(&history, cut, Crash::Random(seed), &config());
-        crash_at(&history, cut, Crash::Random(seed), &synced());
-    }
-
     /// A promise: any range reads as the same range of a plain list would, however the read is cut into steps.
     #[test]
     fn reads_are_ranges(history in any_history(), start: prop::sample::Index, max_bytes in 1_usize..2000) {
@@ -361,6 +354,56 @@ fn a_torn_write_of_several_batches_is_cut() {
         let (log, _) = open_fsync(&disk.after_crash(Crash::Random(seed))).unwrap();
         assert_prefix(&log, Offset::new(2).unwrap(), Offset::new(6).unwrap());
     }
+}
+
+/// A promise: so it is wherever in a disk's block the write begins, also if what is missing of it ends within zeros that belong there.
+#[test]
+fn a_torn_write_is_cut_wherever_it_begins() {
+    for padding in 350..512 {
+        let disk = Faulty::new();
+        let (mut log, _) = open_fsync(&disk).unwrap();
+        log.append(&[batch(Offset::ZERO, 1, padding)]).unwrap();
+        log.sync().unwrap();
+        let begin = log.reader().size_bytes();
+        let disk = disk.after_crash(Crash::Kill);
+        let (mut log, _) = open_fsync(&disk).unwrap();
+        let group: Vec<_> = (1..5).map(|i| batch(Offset::new(i).unwrap(), 1, 200)).collect();
+        log.append(&group).unwrap();
+        // Of the block in which it begins, nothing of it has arrived.
+        let lost = vec![0; usize::try_from(512 - begin % 512).unwrap()];
+        disk.open(&segment_path(0)).unwrap().write_all_at(&[&lost], begin).unwrap();
+        drop(log);
+        let (log, report) = open_fsync(&disk).unwrap_or_else(|error| panic!("begun at {begin}: {error}"));
+        assert_prefix(&log, Offset::new(1).unwrap(), Offset::new(5).unwrap());
+        assert!(report.cut_bytes > 0 || lost.len() <= 7, "begun at {begin}");
+    }
+}
+
+/// A promise: what a full disk refused is not there after any crash, also if it cannot be taken back: then it is not called refused.
+#[test]
+fn what_is_refused_is_never_found() {
+    let mut poisoned = 0;
+    for (seed, fails) in (0..200).flat_map(|seed| [(seed, false), (seed, true)]) {
+        let disk = Faulty::new();
+        let mut log = filled(&disk, 1);
+        let failures = if fails {
+            let on = [Operation::SetLength, Operation::Sync][usize::try_from(seed % 2).unwrap()];
+            vec![Failure { on: Some(on), skip: 0, times: u64::MAX, kind: std::io::ErrorKind::Other }]
+        } else {
+            Vec::new()
+        };
+        disk.set_plan(FaultPlan { capacity: Some(disk.used() + 250), failures, ..FaultPlan::default() });
+        let end = log.log_end();
+        let group: Vec<_> = (0..3).map(|i| batch(end.checked_add(i).unwrap(), 1, 50)).collect();
+        let refused = log.append(&group).unwrap_err().code() == ErrorCode::StorageFull;
+        assert_eq!(refused, !fails);
+        poisoned += u64::from(!refused);
+        drop(log);
+        let io: Arc<dyn Io> = Arc::new(disk.after_crash(Crash::Random(seed)));
+        let (log, _) = open(&io).unwrap();
+        assert!(!refused || log.log_end() == end, "seed {seed}");
+    }
+    assert_eq!(poisoned, 200);
 }
 
 /// A promise: a log that ends before its recovery point has lost what was acknowledged, and is refused: cut short, emptied or gone.
