@@ -12,6 +12,7 @@
 //!        <topic>-<partition>/               as in Kafka: .log, .index, .timeindex, partition.metadata; and segment-checkpoint
 //!        <topic>-<partition>.<hex>-delete/  no longer used, on its way out
 //!        <topic>-<partition>.repair-<time>/ set aside by a repair, nobody's
+//!        <topic>-<partition>.<hex>-stray/   another topic's of the same name, left to whoever runs the node
 //! ```
 
 use std::collections::BTreeMap;
@@ -158,7 +159,7 @@ impl Store {
 
     /// Opens a partition's log, making it if need be: reads and checks what nobody vouches for, cuts a torn tail. Blocks for as long as that takes.
     ///
-    /// A directory of the same name that belongs to another (deleted) topic is moved out of the way.
+    /// A directory of the same name that belongs to another (deleted) topic is moved out of the way, and kept.
     ///
     /// # Errors
     /// [`Error::Corrupt`] with path and position where the log is damaged; [`Error::Io`].
@@ -171,7 +172,9 @@ impl Store {
             Some(Some(_)) => {
                 // What that topic had synced is not asked of this one.
                 self.forget(std::slice::from_ref(tp))?;
-                self.retire(&directory)?;
+                // Left to whoever runs the node: rot in this small file must not cost a log.
+                let aside = self.set_aside(&directory, "stray")?;
+                tracing::warn!(directory = %aside.display(), "another topic of this name has left it; it was moved out of the way");
                 self.make_log_directory(&directory, topic)?;
             }
             Some(None) => {
@@ -292,13 +295,19 @@ impl Store {
     }
 
     fn retire(&self, directory: &Path) -> Result<(), Error> {
-        let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        // Kafka's suffix; a long topic name gives way so that the whole fits a file name.
-        let suffix = format!(".{}-delete", Uuid::new_v4().simple());
-        let retired = self.root.join(format!("{}{suffix}", &name[..name.len().min(255 - suffix.len())]));
-        self.io.rename(directory, &retired).map_err(Error::io("rename", directory))?;
-        self.io.sync_dir(&self.root).map_err(Error::io("sync directory", &self.root))?;
+        let retired = self.set_aside(directory, "delete")?;
         self.io.remove_dir_all(&retired).map_err(Error::io("remove", &retired))
+    }
+
+    /// Takes a directory out of use; gives where it is now. The suffixes are Kafka's.
+    fn set_aside(&self, directory: &Path, suffix: &str) -> Result<PathBuf, Error> {
+        let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // A long topic name gives way so that the whole fits a file name.
+        let suffix = format!(".{}-{suffix}", Uuid::new_v4().simple());
+        let aside = self.root.join(format!("{}{suffix}", &name[..name.len().min(255 - suffix.len())]));
+        self.io.rename(directory, &aside).map_err(Error::io("rename", directory))?;
+        self.io.sync_dir(&self.root).map_err(Error::io("sync directory", &self.root))?;
+        Ok(aside)
     }
 }
 
