@@ -300,10 +300,14 @@ impl Partitions {
         // A topic of the same name may come: it must not be held to what this one had synced or trimmed. Once a log is closed, nothing more
         // is noted of it.
         let (store, gone) = (Arc::clone(&self.store), ids().collect::<Vec<_>>());
-        match tokio::task::spawn_blocking(move || store.forget(&gone)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(topic = %open.topic.name, %error, "its notes were not removed"),
-            Err(error) => tracing::warn!(topic = %open.topic.name, %error, "removing its notes was cut off"),
+        let forgotten = match tokio::task::spawn_blocking(move || store.forget(&gone)).await {
+            Ok(forgotten) => forgotten.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = forgotten {
+            // By its files the next topic of the name knows that the notes are not its own.
+            tracing::warn!(topic = %open.topic.name, %error, "its notes were not removed, so its files are left as well");
+            return;
         }
         for id in ids() {
             let (store, path) = (Arc::clone(&self.store), id.clone());

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use tidegate_storage::io::{Crash, FaultPlan, Faulty, Io};
+use tidegate_storage::io::{Crash, Failure, FaultPlan, Faulty, Io, Operation};
 use tidegate_storage::kv::KvStore;
 use tidegate_types::batch::StoredBatches;
 use tidegate_types::time::SystemClock;
@@ -319,6 +319,25 @@ async fn a_full_disk_is_refused_until_there_is_room() {
     node.disk.set_plan(FaultPlan::default());
     assert_eq!(node.produce(&topic, &["yes"]).await.unwrap().base_offset, Offset::ZERO);
     assert_eq!(node.read_all(&topic).await, ["yes"]);
+    node.stop().await;
+}
+
+/// A promise: a topic that was deleted while the disk was sick can be made again under its name, and starts from nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_fails_half_way_is_no_obstacle() {
+    let node = Node::start(Faulty::new()).await;
+    let topic = node.topic("t", &[]).await;
+    for value in ["a", "b", "c"] {
+        node.produce(&topic, &[value]).await.unwrap();
+    }
+    node.broker.trim(&topic, PartitionIndex::new(0), 2).await.unwrap();
+    let failure = Failure { on: Some(Operation::Create), skip: 0, times: u64::MAX, kind: std::io::ErrorKind::Other };
+    node.disk.set_plan(FaultPlan { failures: vec![failure], ..FaultPlan::default() });
+    node.broker.delete_topic("t").await.unwrap();
+    node.disk.set_plan(FaultPlan::default());
+    let topic = node.topic("t", &[]).await;
+    assert_eq!(node.produce(&topic, &["new"]).await.unwrap().base_offset, Offset::ZERO);
+    assert_eq!(node.read_all(&topic).await, ["new"]);
     node.stop().await;
 }
 
