@@ -22,6 +22,8 @@ pub(crate) fn settle(io: &dyn Io, directory: &Path) -> Result<(), Error> {
     for (base, name) in files().filter(|(_, name)| name.ends_with(SWAP)) {
         let path = directory.join(name);
         let end = end_of_whole(io, &path, base)?;
+        let logs: Vec<_> = files().filter(|(_, name)| name.ends_with(".log")).map(|(of, _)| of).collect();
+        check_covered(io, directory, &path, &logs, base, end)?;
         // What is vouched for of them does not hold for it.
         forget(io, directory, base, end)?;
         for (_, covered) in files().filter(|(of, covered)| (base..end).contains(of) && !covered.ends_with(SWAP)) {
@@ -33,6 +35,22 @@ pub(crate) fn settle(io: &dyn Io, directory: &Path) -> Result<(), Error> {
         tracing::info!(directory = %directory.display(), %base, %end, "installed what a compaction had written");
     }
     Ok(())
+}
+
+/// Refuses to remove what the file at `path`, which reaches from `base` to `end`, cannot have been made from. No CRC covers offsets: one turned bit
+/// in its last batch, and it would cover all that follows.
+fn check_covered(io: &dyn Io, directory: &Path, path: &Path, logs: &[Offset], base: Offset, end: Offset) -> Result<(), Error> {
+    let refuse = |reason: String| Err(Error::Corrupt { path: path.to_owned(), position: 0, reason });
+    if !logs.iter().any(|of| *of >= end) {
+        return refuse(format!("it ends at offset {end}, and would cover the last segment, which is never compacted"));
+    }
+    let Some(last) = logs.iter().filter(|of| (base..end).contains(*of)).max() else { return Ok(()) };
+    match end_of_whole(io, &directory.join(file_name(*last, "log")), *last) {
+        Ok(reaches) if reaches > end => refuse(format!("it ends at offset {end}, within the segment that begins at {last}")),
+        // Of what is damaged nothing is known, and it is not needed any more.
+        Ok(_) | Err(Error::Corrupt { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Vouches no longer for what was in place of a segment.
