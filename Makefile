@@ -73,9 +73,10 @@ clients: setup-test ## Make clients in TypeScript and Python from the contract; 
 docs: setup ## Write the guide's tables anew from the code
 	UPDATE=1 $(CARGO) test $(RELEASE) -p tidegate-tests --test suite guide::tables
 
-crash: setup ## Kill a node again and again under load, and cut the disk off at every write
+crash: setup ## Play random histories on a bad disk (SEED=n to begin at one, SECONDS_EACH=60, 0 is until one fails), cut it off at every write, and kill nodes
 	$(CARGO) build $(SAME) --bins
-	$(CARGO) test $(RELEASE) -p tidegate-storage -p tidegate-tests --lib crash
+	SEED=$(or $(SEED),$(shell date +%s)000000) SECONDS_EACH=$(SECONDS_EACH) $(CARGO) test $(RELEASE) -p tidegate-storage -p tidegate-cluster -p tidegate-tests --lib history:: -- --nocapture
+	$(CARGO) test $(RELEASE) -p tidegate-storage -p tidegate-cluster -p tidegate-tests --lib crash
 	$(CARGO) test $(RELEASE) -p tidegate-tests --test suite crash::
 
 bench: setup ## Measure a node beside its limits, and write docs/BENCHMARKS.md (ARGS="--seconds 1 --only json-1"; TMPDIR=/dev/shm leaves the disk out)

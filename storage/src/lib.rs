@@ -42,6 +42,8 @@ pub mod compact;
 mod disk;
 mod epochs;
 pub mod error;
+#[cfg(test)]
+mod history;
 pub mod index;
 pub mod inspect;
 pub mod io;

@@ -222,7 +222,7 @@ impl Compactor {
         self.shared.segments.load().iter().map(|segment| segment.base).collect()
     }
 
-    pub(super) fn active_base(&self) -> Offset {
+    pub(crate) fn active_base(&self) -> Offset {
         *self.bases().last().unwrap()
     }
 }

@@ -359,7 +359,9 @@ fn a_torn_write_of_several_batches_is_cut() {
 /// A promise: so it is wherever in a disk's block the write begins, also if what is missing of it ends within zeros that belong there.
 #[test]
 fn a_torn_write_is_cut_wherever_it_begins() {
-    for padding in 350..512 {
+    let begun_anywhere = (350..512).map(|padding| (padding, 200));
+    let ended_anywhere = (10..60).map(|first| (350, first));
+    for (padding, first) in begun_anywhere.chain(ended_anywhere) {
         let disk = Faulty::new();
         let (mut log, _) = open_fsync(&disk).unwrap();
         log.append(&[batch(Offset::ZERO, 1, padding)]).unwrap();
@@ -367,7 +369,7 @@ fn a_torn_write_is_cut_wherever_it_begins() {
         let begin = log.reader().size_bytes();
         let disk = disk.after_crash(Crash::Kill);
         let (mut log, _) = open_fsync(&disk).unwrap();
-        let group: Vec<_> = (1..5).map(|i| batch(Offset::new(i).unwrap(), 1, 200)).collect();
+        let group: Vec<_> = (1..5).map(|i| batch(Offset::new(i).unwrap(), 1, if i == 1 { first } else { 200 })).collect();
         log.append(&group).unwrap();
         // Of the block in which it begins, nothing of it has arrived.
         let lost = vec![0; usize::try_from(512 - begin % 512).unwrap()];

@@ -80,68 +80,6 @@ fn lost_indexes_are_made_again() {
     }
 }
 
-/// Reads everything as a client does: what it accepts has a good CRC. Gives what was read until something was wrong.
-fn read_as_clients_do(log: &PartitionLog) -> Vec<(u64, u64)> {
-    let (reader, end, mut next, mut all) = (log.reader(), log.log_end(), log.log_start(), Vec::new());
-    while next < end {
-        let Ok(ReadOutcome::Batches { bytes, next_offset }) = reader.read(next, end, 300, ReadMode::Blocking) else { return all };
-        for batch in StoredBatches::new(bytes) {
-            let Ok(batch) = batch else { return all };
-            if batch.verify().is_err() {
-                return all;
-            }
-            for record in &batch.records().unwrap() {
-                let record = record.unwrap();
-                all.push((record.offset.get(), std::str::from_utf8(record.value.unwrap()).unwrap().parse().unwrap()));
-            }
-        }
-        if next_offset <= next {
-            return all;
-        }
-        next = next_offset;
-    }
-    all
-}
-
-/// A promise: with a bit turned in any byte of any file, a start says so, or whoever reads gets right records up to some point and no wrong ones, or
-/// nothing has changed. Times are found right or with an error.
-#[test]
-fn a_turned_bit_gives_no_wrong_record() {
-    let whole = stopped(true);
-    let (mut harmless, mut refused, mut noticed) = (0, 0, 0);
-    let in_root =
-        ["recovery-point-offset-checkpoint", "log-start-offset-checkpoint", "meta.properties"].map(|name| Path::new(ROOT).join(name));
-    let in_log = whole.list(&directory()).unwrap().into_iter().map(|entry| directory().join(entry.name));
-    for path in in_root.into_iter().filter(|path| whole.length(path).is_ok()).chain(in_log) {
-        let length = whole.length(&path).unwrap();
-        for byte in (0..length).step_by(if path.extension().is_some_and(|extension| extension == "log") { 3 } else { 1 }) {
-            let disk = whole.after_crash(Crash::KeepAll);
-            disk.flip_bit(&path, byte, (byte % 8) as u8).unwrap();
-            let io: Arc<dyn Io> = Arc::new(disk);
-            let Ok((log, _)) = open(&io) else {
-                refused += 1;
-                continue;
-            };
-            let read = read_as_clients_do(&log);
-            assert!(read.iter().enumerate().all(|(n, record)| *record == (n as u64, n as u64)), "{path:?} byte {byte}: {read:?}");
-            if read.len() == 26 {
-                harmless += 1
-            } else {
-                noticed += 1
-            }
-            for wanted in [0, 7, 13, 25] {
-                if let Ok(found) = log.reader().find_timestamp(Timestamp::from_millis(wanted), log.log_end()) {
-                    // Where a batch says a wrong time of itself, it is not believed by who checks its CRC; here nobody does.
-                    let is_log = path.extension().is_some_and(|extension| extension == "log");
-                    assert!(is_log || found.is_none_or(|(offset, _)| offset.get() as i64 == wanted), "{path:?} byte {byte}: {found:?}");
-                }
-            }
-        }
-    }
-    println!("harmless {harmless}, refused at the start {refused}, noticed by readers {noticed}");
-    assert!(harmless > 0 && refused > 0 && noticed > 0);
-}
-
 /// A promise: who led a log is known from its batches if the note of it is damaged.
 #[test]
 fn leaders_are_read_from_the_log() {

@@ -190,22 +190,3 @@ fn a_crash_at_every_step_of_retention_leaves_the_old_start_or_the_new_one() {
         }
     }
 }
-
-fn any_trims() -> impl Strategy<Value = Vec<Act>> {
-    let append = (1_u64..4, 1_u64..5, 1_usize..120).prop_map(|(batches, records, padding)| Step::Append { batches, records, padding });
-    let trim = (0_u64..=1000, any::<bool>()).prop_map(|(thousandths, remove)| Act::Trim { thousandths, remove });
-    let bounds = (proptest::option::of(0_i64..20), proptest::option::of(0_u64..2_000), any::<bool>());
-    let expire = bounds.prop_map(|(ms, bytes, remove)| Act::Expire { ms, bytes, remove });
-    let act = prop_oneof![3 => append.prop_map(Act::Write), 1 => Just(Act::Write(Step::Sync)), 1 => trim, 1 => expire];
-    proptest::collection::vec(act, 1..25)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
-
-    /// A promise: the same for histories that nobody has thought of.
-    #[test]
-    fn a_crash_in_any_history_of_trims_leaves_one_of_two_starts(history in any_trims(), cut in 0_u64..120, seed: u64) {
-        trim_crash_at(&history, cut, Crash::Random(seed));
-    }
-}
