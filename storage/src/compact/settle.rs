@@ -72,10 +72,12 @@ pub(crate) fn with_swaps(io: &dyn Io, directory: &Path, segments: Files) -> Resu
 /// The same, without the ones that [`settle`] would refuse; and why it would.
 pub(crate) fn with_good_swaps(io: &dyn Io, directory: &Path, mut segments: Files) -> Result<(Files, Vec<Error>), Error> {
     let mut refused = Vec::new();
+    let logs: Vec<_> = segments.iter().map(|(base, _)| *base).collect();
     for entry in io.list(directory).map_err(Error::io("list", directory))? {
         let Some(base) = parse_any_file_name(&entry.name).filter(|_| !entry.is_dir && entry.name.ends_with(SWAP)) else { continue };
         let path = directory.join(entry.name);
-        match end_of_whole(io, &path, base) {
+        let end = end_of_whole(io, &path, base).and_then(|end| check_covered(io, directory, &path, &logs, base, end).map(|()| end));
+        match end {
             Ok(end) => {
                 segments.retain(|(of, _)| !(base..end).contains(of));
                 segments.push((base, path));
