@@ -36,6 +36,17 @@ impl OffsetCheckpoint {
         Ok(Self { io, path, offsets: Mutex::new(offsets) })
     }
 
+    /// The same of a file that nothing depends on: a damaged one has no entries.
+    pub(crate) fn open_or_begin(io: Arc<dyn Io>, path: PathBuf) -> Result<Self, Error> {
+        match Self::open(Arc::clone(&io), path) {
+            Err(Error::Corrupt { path, .. }) => {
+                tracing::warn!(path = %path.display(), "it is damaged; it is begun anew");
+                Ok(Self { io, path, offsets: Mutex::default() })
+            }
+            opened => opened,
+        }
+    }
+
     /// A partition's entry, [`Offset::ZERO`] without one.
     pub(crate) fn get(&self, tp: &TopicPartition) -> Offset {
         self.find(tp).unwrap_or(Offset::ZERO)

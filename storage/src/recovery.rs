@@ -408,11 +408,10 @@ pub(crate) fn why_refused(
 /// Whether damage before good batches is rot rather than a write that a power cut tore.
 ///
 /// Each write is synced before the next one, so what follows a torn batch belongs to the same write; and what a power cut keeps from a
-/// file's end reads as zeros. So a stretch without such a hole that ends in a good batch was once whole.
+/// file's end reads as zeros, block by block. So a stretch without such a hole that ends in a good batch was once whole.
 fn is_rot(file: &dyn File, position: u64, damage: &Damage, next_offset: Offset) -> std::io::Result<bool> {
-    /// A file system loses whole blocks of at least 512 bytes; the edges of a hole may lie in good neighbours.
-    const HOLE_BYTES: usize = 256;
-    const BLOCK_BYTES: u64 = 512;
+    /// What a disk writes whole or not at all, at least; it begins at a multiple of that in the file.
+    const BLOCK: usize = 512;
     // With the zeros behind: the last batch may end in some.
     let length = (file.len()? - position).min(damage.bytes + PREPARE_BYTES);
     let mut bytes = BytesMut::zeroed(usize::try_from(length).map_err(std::io::Error::other)?);
@@ -425,10 +424,12 @@ fn is_rot(file: &dyn File, position: u64, damage: &Damage, next_offset: Offset) 
             && StoredBatch::parse(&rest).is_ok_and(|batch| batch.header.first_offset() > next_offset && batch.verify().is_ok())
     };
     let Some(good) = (1..bytes.len()).find(is_good_batch) else { return Ok(false) };
-    let has_hole = bytes[..good].chunk_by(|a, b| a == b).any(|run| run[0] == 0 && run.len() >= HOLE_BYTES);
+    let in_block = usize::try_from(position % BLOCK as u64).map_err(std::io::Error::other)?;
+    let block_rest = BLOCK - in_block;
+    let whole_blocks = bytes.get(block_rest % BLOCK..good).unwrap_or_default().chunks_exact(BLOCK);
+    let has_hole = whole_blocks.into_iter().any(|block| block.iter().all(|byte| *byte == 0));
     // The first block that was lost may have held good batches before the write, and end soon after it began. What belongs there begins with its
     // offset, so with fewer zeros; what follows may begin with some.
-    let block_rest = usize::try_from(BLOCK_BYTES - position % BLOCK_BYTES).map_err(std::io::Error::other)?;
     let zeros_of_offset = next_offset.get().to_be_bytes().iter().take_while(|byte| **byte == 0).count();
     let has_short_hole = block_rest > zeros_of_offset && bytes.iter().take_while(|byte| **byte == 0).count() >= block_rest;
     Ok(!has_hole && !has_short_hole)

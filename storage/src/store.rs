@@ -97,7 +97,7 @@ impl Store {
         remove_leftovers(io.as_ref(), root)?;
         let last_stop = last_stop::begin(io.as_ref(), root)?;
         let recovery_points = OffsetCheckpoint::open(Arc::clone(&io), root.join(RECOVERY_POINT))?;
-        let high_watermarks = OffsetCheckpoint::open(Arc::clone(&io), root.join(HIGH_WATERMARK))?;
+        let high_watermarks = OffsetCheckpoint::open_or_begin(Arc::clone(&io), root.join(HIGH_WATERMARK))?;
         let log_starts = Arc::new(OffsetCheckpoint::open(Arc::clone(&io), root.join(LOG_START))?);
         let first_dirty = Arc::new(OffsetCheckpoint::open(Arc::clone(&io), root.join(FIRST_DIRTY))?);
         let room = Arc::new(Room::new(Arc::clone(&io), root, 0));
