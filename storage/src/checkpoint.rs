@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_types::{Offset, PartitionIndex, TopicName, TopicPartition};
@@ -27,13 +28,15 @@ pub(crate) struct OffsetCheckpoint {
     io: Arc<dyn Io>,
     path: PathBuf,
     offsets: Mutex<BTreeMap<TopicPartition, Offset>>,
+    /// A write has failed: the file may say what it was to say then.
+    is_in_doubt: AtomicBool,
 }
 
 impl OffsetCheckpoint {
     /// Reads the file; none is no entries.
     pub(crate) fn open(io: Arc<dyn Io>, path: PathBuf) -> Result<Self, Error> {
         let offsets = read_offsets(io.as_ref(), &path)?;
-        Ok(Self { io, path, offsets: Mutex::new(offsets) })
+        Ok(Self { io, path, offsets: Mutex::new(offsets), is_in_doubt: AtomicBool::new(false) })
     }
 
     /// The same of a file that nothing depends on: a damaged one has no entries.
@@ -62,19 +65,25 @@ impl OffsetCheckpoint {
         let mut offsets = self.lock();
         let mut changed = offsets.clone();
         changed.extend(entries);
-        write_offsets(self.io.as_ref(), &self.path, &changed)?;
-        *offsets = changed;
-        Ok(())
+        self.replace(&mut offsets, changed)
     }
 
     /// Keeps only the entries of these partitions. Writes nothing if that is all of them.
     pub(crate) fn retain(&self, is_kept: impl Fn(&TopicPartition) -> bool) -> Result<(), Error> {
         let mut offsets = self.lock();
         let kept: BTreeMap<_, _> = offsets.iter().filter(|(tp, _)| is_kept(tp)).map(|(tp, offset)| (tp.clone(), *offset)).collect();
-        if kept.len() < offsets.len() {
-            write_offsets(self.io.as_ref(), &self.path, &kept)?;
-            *offsets = kept;
+        // What is to go may stand in the file although nobody here knows of it.
+        if kept.len() < offsets.len() || self.is_in_doubt.load(Ordering::Relaxed) {
+            self.replace(&mut offsets, kept)?;
         }
+        Ok(())
+    }
+
+    fn replace(&self, offsets: &mut BTreeMap<TopicPartition, Offset>, by: BTreeMap<TopicPartition, Offset>) -> Result<(), Error> {
+        self.is_in_doubt.store(true, Ordering::Relaxed);
+        write_offsets(self.io.as_ref(), &self.path, &by)?;
+        self.is_in_doubt.store(false, Ordering::Relaxed);
+        *offsets = by;
         Ok(())
     }
 
@@ -125,7 +134,7 @@ fn parse_line(line: &str) -> Option<(TopicPartition, Offset)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::Faulty;
+    use crate::io::{Failure, FaultPlan, Faulty, Operation};
 
     /// A promise: offsets come back, in Kafka's text, and half a file is refused.
     #[test]
@@ -142,5 +151,24 @@ mod tests {
         for bad in ["", "1\n0\n", "0\n2\na 0 0\n", "0\n1\na 0 -1\n", "0\n1\na 0 1 2\n", "0\n1\n../a 0 1\n"] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad:?}");
         }
+    }
+
+    /// A promise: an entry whose write has failed half way is not left behind when its partition goes.
+    #[test]
+    fn what_may_have_been_written_is_removed() {
+        let disk = Faulty::new();
+        let path = Path::new("/data/log-start-offset-checkpoint");
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        let checkpoint = OffsetCheckpoint::open(Arc::new(disk.clone()), path.to_owned()).unwrap();
+        let tp = TopicPartition { topic: TopicName::new("a").unwrap(), partition: PartitionIndex::new(0) };
+        let failure = Failure { on: Some(Operation::SyncDirectory), skip: 0, times: 1, kind: std::io::ErrorKind::Other };
+        disk.set_plan(FaultPlan { failures: vec![failure], ..FaultPlan::default() });
+        checkpoint.set([(tp.clone(), Offset::MAX)]).unwrap_err();
+        assert_eq!((checkpoint.find(&tp), read_offsets(&disk, path).unwrap().len()), (None, 1));
+        checkpoint.retain(|_| false).unwrap();
+        assert_eq!(read_offsets(&disk, path).unwrap(), BTreeMap::new());
+        let steps = disk.steps();
+        checkpoint.retain(|_| false).unwrap();
+        assert_eq!(disk.steps(), steps, "nothing is in doubt any more");
     }
 }
