@@ -44,7 +44,7 @@ impl OffsetCheckpoint {
         match Self::open(Arc::clone(&io), path) {
             Err(Error::Corrupt { path, .. }) => {
                 tracing::warn!(path = %path.display(), "it is damaged; it is begun anew");
-                Ok(Self { io, path, offsets: Mutex::default() })
+                Ok(Self { io, path, offsets: Mutex::default(), is_in_doubt: AtomicBool::new(false) })
             }
             opened => opened,
         }

@@ -47,18 +47,46 @@ impl Room {
     /// # Errors
     /// [`Error::Io`] with [`std::io::ErrorKind::StorageFull`] if only what is kept would be left.
     pub(crate) fn take(&self, bytes: u64) -> Result<(), Error> {
-        if self.kept == 0 {
+        if self.has(bytes)? {
             return Ok(());
+        }
+        self.note_full(true);
+        let text = format!("records may not take the last {} bytes of the disk, at most a sixteenth of it (log.min.free.bytes)", self.kept);
+        let source = std::io::Error::new(std::io::ErrorKind::StorageFull, text);
+        Err(Error::Io { action: "write to", path: self.root.clone(), source })
+    }
+
+    /// Whether there is room for so many bytes more; they count as taken then.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system does not say.
+    pub(crate) fn has(&self, bytes: u64) -> Result<bool, Error> {
+        if self.kept == 0 || bytes == 0 {
+            return Ok(true);
         }
         let spend = |left: u64| left.checked_sub(bytes);
         if self.unlooked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok() {
-            return Ok(());
+            return Ok(true);
         }
         self.look(bytes)
     }
 
+    /// The disk was full all the same.
+    pub(crate) fn was_full(&self) {
+        self.unlooked.store(0, Ordering::Relaxed);
+        self.note_full(true);
+    }
+
+    /// Something was written.
+    pub(crate) fn was_written(&self) {
+        // Else it is said when it is looked, and there is more than a little room.
+        if self.kept == 0 {
+            self.note_full(false);
+        }
+    }
+
     /// Says, once, that records are refused, and once that they are taken again.
-    pub(crate) fn note_full(&self, is_full: bool) {
+    fn note_full(&self, is_full: bool) {
         if self.is_full.load(Ordering::Relaxed) == is_full || self.is_full.swap(is_full, Ordering::Relaxed) == is_full {
             return;
         }
@@ -71,20 +99,23 @@ impl Room {
     }
 
     #[cold]
-    fn look(&self, bytes: u64) -> Result<(), Error> {
+    fn look(&self, bytes: u64) -> Result<bool, Error> {
         let found = self.io.room(&self.root).map_err(Error::io("read the free room of", &self.root))?;
-        let kept = self.kept.min(found.total / KEPT_PART);
-        let left = found.free.saturating_sub(kept);
+        if found.total == 0 {
+            // A file system that does not know its size.
+            return Ok(true);
+        }
+        let left = found.free.saturating_sub(self.kept.min(found.total / KEPT_PART));
         if left < bytes {
             self.unlooked.store(0, Ordering::Relaxed);
-            self.note_full(true);
-            let text = format!("{} bytes of the disk are free, and records may not take the last {kept} (log.min.free.bytes)", found.free);
-            let source = std::io::Error::new(std::io::ErrorKind::StorageFull, text);
-            return Err(Error::Io { action: "write to", path: self.root.clone(), source });
+            return Ok(false);
+        }
+        if left - bytes >= LOOK_BYTES {
+            self.note_full(false);
         }
         // Half of what is left, so that writers on other threads who look at the same moment do not take it together.
         self.unlooked.store(((left - bytes) / 2).min(LOOK_BYTES), Ordering::Relaxed);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -122,7 +153,7 @@ mod tests {
         capacity(1 << 40);
         let room = Room::new(Arc::new(disk.clone()), Path::new("/data"), 1 << 20);
         room.take(1).unwrap();
-        capacity(0);
+        capacity(1);
         let taken = std::iter::repeat_with(|| room.take(1 << 10)).take_while(Result::is_ok).count() as u64;
         assert_eq!(taken << 10, LOOK_BYTES);
     }

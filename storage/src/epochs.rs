@@ -15,7 +15,7 @@ use std::path::Path;
 use tidegate_types::{BatchHeader, LeaderEpoch, Offset};
 
 use crate::Error;
-use crate::error::is_short_of_handles;
+use crate::error::is_unreadable;
 use crate::io::{Io, read_small, write_atomically};
 
 /// The file's name.
@@ -29,12 +29,12 @@ impl Epochs {
     /// Reads the file; `None` if it cannot be read. Without one nothing is known of epochs so far.
     ///
     /// # Errors
-    /// [`Error::Io`] if the process has no file handle left.
+    /// [`Error::Io`] if the system said no for another reason.
     pub(crate) fn read(io: &dyn Io, directory: &Path) -> Result<Option<Self>, Error> {
         let path = directory.join(FILE);
         let parsed = match read_small(io, &path) {
             Ok(None) => return Ok(Some(Self::default())),
-            Err(error) if is_short_of_handles(&error) => return Err(Error::io("read", &path)(error)),
+            Err(error) if !is_unreadable(&error) => return Err(Error::io("read", &path)(error)),
             bytes => bytes.ok().flatten().and_then(|bytes| Self::parse(&bytes)),
         };
         if parsed.is_none() {

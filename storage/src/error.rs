@@ -57,6 +57,11 @@ pub(crate) fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
+/// Whether a file is lost to the disk, or is not what it should be. Any other failure says nothing of the file.
+pub(crate) fn is_unreadable(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::InvalidData || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 /// Whether the process has no file handle left: that says nothing of the file.
 pub(crate) fn is_short_of_handles(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())

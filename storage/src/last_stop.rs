@@ -32,27 +32,37 @@ pub enum LastStop {
     MachineDown,
 }
 
-/// Finds out, and takes note that a node runs now. Nothing is believed that cannot be read.
-pub(crate) fn begin(io: &dyn Io, root: &Path) -> Result<LastStop, Error> {
+/// Finds out, and takes note that a node runs now. Nothing is believed that cannot be read. `is_new` is a directory that no node has had.
+///
+/// # Errors
+/// [`Error::Io`] if a marker cannot be taken away.
+pub(crate) fn begin(io: &dyn Io, root: &Path, is_new: bool) -> Result<LastStop, Error> {
     let read = |name: &str| read_small(io, &root.join(name)).ok().flatten();
-    let (marker, before, now) = (read(CLEAN), read(BOOT), io.boot_id());
-    let is_clean = marker.as_deref().is_some_and(is_whole);
-    if marker.is_some() {
-        let path = root.join(CLEAN);
-        io.remove_file(&path).map_err(Error::io("remove", &path))?;
-        io.sync_dir(root).map_err(Error::io("sync directory", root))?;
-    }
+    let (is_clean, before, now) = (read(CLEAN).as_deref().is_some_and(is_whole), read(BOOT), io.boot_id());
+    take_back(io, root)?;
     let now = now.unwrap_or_default();
-    if before.as_deref() != Some(now.as_bytes()) {
-        let path = root.join(BOOT);
-        write_atomically(io, &path, now.as_bytes()).map_err(Error::io("write", &path))?;
+    if before.as_deref() != Some(now.as_bytes())
+        && let Err(error) = write_atomically(io, &root.join(BOOT), now.as_bytes())
+    {
+        // The next start takes a kill for more than that.
+        tracing::warn!(%error, "in which boot of the machine the node runs was not noted");
     }
     Ok(match before {
         _ if is_clean => LastStop::Clean,
-        None => LastStop::Never,
+        _ if is_new => LastStop::Never,
         Some(before) if !before.is_empty() && before == now.as_bytes() => LastStop::Killed,
-        Some(_) => LastStop::MachineDown,
+        _ => LastStop::MachineDown,
     })
+}
+
+/// Takes the marker of a clean stop away, durably, if there is one.
+pub(crate) fn take_back(io: &dyn Io, root: &Path) -> Result<(), Error> {
+    let path = root.join(CLEAN);
+    match io.remove_file(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("remove", &path)(error)),
+        Ok(()) => io.sync_dir(root).map_err(Error::io("sync directory", root)),
+    }
 }
 
 /// Takes note that every log is closed. `broker_epoch` is the registration of the node that closed them.
@@ -81,16 +91,16 @@ mod tests {
         let disk = Faulty::new();
         disk.create_dir_all(root).unwrap();
         disk.sync_dir(Path::new("/")).unwrap();
-        assert_eq!(begin(&disk, root).unwrap(), LastStop::Never);
-        assert_eq!(begin(&disk.after_crash(Crash::Kill), root).unwrap(), LastStop::Killed);
-        assert_eq!(begin(&disk.after_crash(Crash::LoseAll), root).unwrap(), LastStop::MachineDown);
+        assert_eq!(begin(&disk, root, true).unwrap(), LastStop::Never);
+        assert_eq!(begin(&disk.after_crash(Crash::Kill), root, false).unwrap(), LastStop::Killed);
+        assert_eq!(begin(&disk.after_crash(Crash::LoseAll), root, false).unwrap(), LastStop::MachineDown);
         end(&disk, root, 17).unwrap();
         for crash in [Crash::Kill, Crash::LoseAll] {
             let stopped = disk.after_crash(crash);
             assert_eq!(read_small(&stopped, &root.join(CLEAN)).unwrap().unwrap(), br#"{"version":0,"brokerEpoch":17}"#);
-            assert_eq!(begin(&stopped, root).unwrap(), LastStop::Clean);
-            assert_eq!(begin(&stopped.after_crash(Crash::Kill), root).unwrap(), LastStop::Killed);
-            assert_eq!(begin(&stopped.after_crash(Crash::LoseAll), root).unwrap(), LastStop::MachineDown);
+            assert_eq!(begin(&stopped, root, false).unwrap(), LastStop::Clean);
+            assert_eq!(begin(&stopped.after_crash(Crash::Kill), root, false).unwrap(), LastStop::Killed);
+            assert_eq!(begin(&stopped.after_crash(Crash::LoseAll), root, false).unwrap(), LastStop::MachineDown);
         }
     }
 
@@ -101,13 +111,13 @@ mod tests {
         let stopped = Faulty::new();
         stopped.create_dir_all(root).unwrap();
         stopped.sync_dir(Path::new("/")).unwrap();
-        begin(&stopped, root).unwrap();
+        begin(&stopped, root, false).unwrap();
         end(&stopped, root, 1).unwrap();
         for (cut, seed) in (0..8).flat_map(|cut| (0..20).map(move |seed| (cut, seed))) {
             let disk = stopped.after_crash(Crash::LoseAll);
             disk.set_plan(FaultPlan { cut_at: Some(disk.steps() + cut), ..FaultPlan::default() });
-            let begun = begin(&disk, root);
-            let after = begin(&disk.after_crash(Crash::Random(seed)), root).unwrap();
+            let begun = begin(&disk, root, false);
+            let after = begin(&disk.after_crash(Crash::Random(seed)), root, false).unwrap();
             let allowed = if begun.is_ok() { &[LastStop::MachineDown][..] } else { &[LastStop::Clean, LastStop::MachineDown] };
             assert!(allowed.contains(&after), "cut at {cut}, seed {seed}: {begun:?}, then {after:?}");
         }
@@ -120,9 +130,9 @@ mod tests {
         for text in ["", "{", "{}", "{\"version\":1}", "[0]", "\0\0\0\0"] {
             let disk = Faulty::new();
             disk.create_dir_all(root).unwrap();
-            begin(&disk, root).unwrap();
+            begin(&disk, root, false).unwrap();
             write_atomically(&disk, &root.join(CLEAN), text.as_bytes()).unwrap();
-            assert_eq!(begin(&disk.after_crash(Crash::Kill), root).unwrap(), LastStop::Killed, "{text:?}");
+            assert_eq!(begin(&disk.after_crash(Crash::Kill), root, false).unwrap(), LastStop::Killed, "{text:?}");
         }
     }
 }

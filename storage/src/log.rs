@@ -201,10 +201,13 @@ impl PartitionLog {
         let latest = batches.iter().map(|batch| batch.header.max_timestamp).max().unwrap_or(i64::MIN);
         self.roll_if_needed(bytes, end, latest)?;
         let active = self.active.as_mut().ok_or_else(gone)?;
-        if let Err(source) = active.write(batches, self.config.syncs_each_append.then_some(self.config.segment_bytes)) {
+        let segment_bytes = Some(self.config.segment_bytes).filter(|_| self.config.syncs_each_append);
+        // Room for writes to come is no reason to refuse this one.
+        let prepares = segment_bytes.is_some_and(|most| self.disk.room.has(active.prepared_by(bytes, most)).unwrap_or(false));
+        if let Err(source) = active.write(batches, segment_bytes.filter(|_| prepares)) {
             let full = is_full(&source);
             if full {
-                self.disk.room.note_full(true);
+                self.disk.room.was_full();
             }
             let path = active.shared().path.clone();
             // Whoever is told that nothing was written must not find it after a power cut.
@@ -216,7 +219,7 @@ impl PartitionLog {
                 _ => self.poison(error),
             });
         }
-        self.disk.room.note_full(false);
+        self.disk.room.was_written();
         self.log_end = end;
         Ok(())
     }

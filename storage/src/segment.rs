@@ -10,7 +10,7 @@ use tidegate_types::{BatchHeader, Offset, SequencedBatch};
 
 use crate::Error;
 use crate::disk::Disk;
-use crate::error::{is_full, is_short_of_handles};
+use crate::error::{is_full, is_unreadable};
 use crate::index::{IndexEntry, IndexRule, OffsetIndex};
 use crate::io::{File, Io, read_small, write_atomically};
 use crate::shelf::{Opened, Place};
@@ -160,7 +160,7 @@ pub(crate) fn read_indexes(io: &dyn Io, log: &Path, sums: IndexSums) -> Result<O
     let read = |suffix: &str, sum: u32| -> Result<Option<Vec<u8>>, Error> {
         let path = log.with_extension(suffix);
         let bytes = match read_small(io, &path) {
-            Err(error) if is_short_of_handles(&error) => return Err(Error::io("read", &path)(error)),
+            Err(error) if !is_unreadable(&error) => return Err(Error::io("read", &path)(error)),
             bytes => bytes.ok().flatten().filter(|bytes| crc32c::crc32c(bytes) == sum),
         };
         if bytes.is_none() {
@@ -334,6 +334,12 @@ impl ActiveSegment {
     pub(crate) fn has_full_index(&self, bytes: u64) -> bool {
         let (offsets, times) = (self.opened.index.len() as u64, self.opened.times.len() as u64);
         offsets >= bytes / IndexEntry::BYTES as u64 || times + 1 >= bytes / TimeEntry::BYTES as u64
+    }
+
+    /// How many zeros a write of so many bytes would prepare behind itself.
+    pub(crate) fn prepared_by(&self, bytes: u64, segment_bytes: u64) -> u64 {
+        let (begin, end) = (self.bytes(), self.bytes() + bytes);
+        prepare_to(begin, end, self.prepared, segment_bytes) - end
     }
 
     /// Writes the batches at the end, in one call, and lets readers see them. `segment_bytes` is how long the file may become if it is to be

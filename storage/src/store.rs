@@ -39,6 +39,9 @@ use crate::shelf::Shelf;
 /// The version of everything in a data directory. Another version is refused.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// Whose log a directory holds.
+const METADATA: &str = "partition.metadata";
+
 /// Whose directory it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
@@ -77,7 +80,9 @@ impl Store {
             std::io::ErrorKind::WouldBlock => refuse(root, "another process has it open"),
             _ => Error::Io { action: "lock", path: lock_path, source },
         })?;
-        let identity = match read_identity(io.as_ref(), root)? {
+        let found = read_identity(io.as_ref(), root)?;
+        let is_new = found.is_none();
+        let identity = match found {
             Some(found) if found.node_id != node_id => {
                 return Err(refuse(root, &format!("it belongs to node {}, not to node {node_id}", found.node_id)));
             }
@@ -95,7 +100,7 @@ impl Store {
             io.sync_dir(parent).map_err(Error::io("sync directory", parent))?;
         }
         remove_leftovers(io.as_ref(), root)?;
-        let last_stop = last_stop::begin(io.as_ref(), root)?;
+        let last_stop = last_stop::begin(io.as_ref(), root, is_new)?;
         let recovery_points = OffsetCheckpoint::open(Arc::clone(&io), root.join(RECOVERY_POINT))?;
         let high_watermarks = OffsetCheckpoint::open_or_begin(Arc::clone(&io), root.join(HIGH_WATERMARK))?;
         let log_starts = Arc::new(OffsetCheckpoint::open(Arc::clone(&io), root.join(LOG_START))?);
@@ -165,16 +170,18 @@ impl Store {
     /// [`Error::Corrupt`] with path and position where the log is damaged; [`Error::Io`].
     pub fn open_log(&self, tp: &TopicPartition, topic: TopicId, config: &TopicConfig) -> Result<(PartitionLog, RecoveryReport), Error> {
         let directory = self.root.join(tp.to_string());
-        let identity_path = directory.join("partition.metadata");
+        let identity_path = directory.join(METADATA);
         let known = read_small(self.io.as_ref(), &identity_path).map_err(Error::io("read", &identity_path))?;
+        let mut readable_there = Offset::ZERO;
         match known.map(|bytes| parse_topic_id(&bytes)) {
             Some(Some(found)) if found == topic => {}
-            Some(Some(_)) => {
-                // What that topic had synced is not asked of this one.
+            Some(Some(found)) => {
+                // What that topic had synced is not asked of this one. If it was not deleted, this is rot, and records are out of sight.
+                readable_there = self.high_watermarks.get(tp);
                 self.forget(std::slice::from_ref(tp))?;
                 // Left to whoever runs the node: rot in this small file must not cost a log.
                 let aside = self.set_aside(&directory, "stray")?;
-                tracing::warn!(directory = %aside.display(), "another topic of this name has left it; it was moved out of the way");
+                tracing::error!(directory = %aside.display(), topic_id = %found, "it says that it is another topic's; it was moved out of the way");
                 self.make_log_directory(&directory, topic)?;
             }
             Some(None) => {
@@ -194,7 +201,7 @@ impl Store {
         let clean = CleanNote::new(Arc::clone(&self.first_dirty), tp.clone());
         let trust = Trust { recovery_point: self.recovery_points.get(tp), unsynced_bytes_max };
         let (log, mut report) = recovery::open(&self.disk, &directory, LogConfig::from(config), trust, Notes { start, clean })?;
-        report.lost_records = self.high_watermarks.get(tp).since(report.log_end);
+        report.lost_records = self.high_watermarks.get(tp).max(readable_there).since(report.log_end);
         if report.lost_records > 0 {
             tracing::error!(partition = %tp, log_end = %report.log_end, records = report.lost_records, "records that were readable are gone");
         }
@@ -211,6 +218,21 @@ impl Store {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
             done => done,
         }
+    }
+
+    /// Removes a partition's files but the one that says whose they are. Blocks for as long as removing takes.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn empty_log(&self, tp: &TopicPartition) -> Result<(), Error> {
+        let directory = self.root.join(tp.to_string());
+        for entry in self.io.list(&directory).map_err(Error::io("list", &directory))? {
+            if !entry.is_dir && entry.name != METADATA {
+                let path = directory.join(entry.name);
+                self.io.remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+        self.io.sync_dir(&directory).map_err(Error::io("sync directory", &directory))
     }
 
     /// The partitions that have a directory, whether or not the metadata knows them.
@@ -289,7 +311,7 @@ impl Store {
     fn make_log_directory(&self, directory: &Path, topic: TopicId) -> Result<(), Error> {
         self.io.create_dir_all(directory).map_err(Error::io("create", directory))?;
         self.io.sync_dir(&self.root).map_err(Error::io("sync directory", &self.root))?;
-        let path = directory.join("partition.metadata");
+        let path = directory.join(METADATA);
         let text = format!("version: 0\ntopic_id: {}\n", URL_SAFE_NO_PAD.encode(topic.get().as_bytes()));
         write_atomically(self.io.as_ref(), &path, text.as_bytes()).map_err(Error::io("write", &path))
     }

@@ -20,7 +20,7 @@ use std::path::Path;
 use tidegate_types::Offset;
 
 use crate::Error;
-use crate::error::is_short_of_handles;
+use crate::error::is_unreadable;
 use crate::io::{Io, read_small, write_atomically};
 
 /// Its name.
@@ -54,13 +54,13 @@ pub(crate) fn write(io: &dyn Io, directory: &Path, entries: &[Vouched]) -> Resul
 /// What the file says, in order; nothing if there is none or it cannot be read, which costs only the time to read the log.
 ///
 /// # Errors
-/// [`Error::Io`] if the process has no file handle left.
+/// [`Error::Io`] if the system said no for another reason.
 pub(crate) fn read(io: &dyn Io, directory: &Path) -> Result<Vec<Vouched>, Error> {
     let path = directory.join(FILE);
     let bytes = match read_small(io, &path) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(Vec::new()),
-        Err(error) if is_short_of_handles(&error) => return Err(Error::io("read", &path)(error)),
+        Err(error) if !is_unreadable(&error) => return Err(Error::io("read", &path)(error)),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "it cannot be read; the log is read instead");
             return Ok(Vec::new());

@@ -305,9 +305,17 @@ impl Partitions {
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = forgotten {
-            // By its files the next topic of the name knows that the notes are not its own.
-            tracing::warn!(topic = %open.topic.name, %error, "its notes were not removed, so its files are left as well");
-            return;
+            // By what is left the next topic of the name knows that the notes are not its own.
+            tracing::warn!(topic = %open.topic.name, %error, "its notes were not removed, so its directories stay, without their logs");
+            let (store, gone) = (Arc::clone(&self.store), ids().collect::<Vec<_>>());
+            let emptied = tokio::task::spawn_blocking(move || {
+                gone.iter().try_for_each(|tp| store.empty_log(tp))?;
+                // There may be room now.
+                store.forget(&gone)
+            });
+            if !matches!(emptied.await, Ok(Ok(()))) {
+                return;
+            }
         }
         for id in ids() {
             let (store, path) = (Arc::clone(&self.store), id.clone());

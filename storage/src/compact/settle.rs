@@ -6,6 +6,7 @@ use tidegate_types::Offset;
 
 use super::{CLEANED, SWAP};
 use crate::Error;
+use crate::error::is_unreadable;
 use crate::io::Io;
 use crate::log::remove_if_there;
 use crate::recovery::scan;
@@ -49,6 +50,7 @@ fn check_covered(io: &dyn Io, directory: &Path, path: &Path, logs: &[Offset], ba
         Ok(reaches) if reaches > end => refuse(format!("it ends at offset {end}, within the segment that begins at {last}")),
         // Of what is damaged nothing is known, and it is not needed any more.
         Ok(_) | Err(Error::Corrupt { .. }) => Ok(()),
+        Err(Error::Io { source, .. }) if is_unreadable(&source) => Ok(()),
         Err(error) => Err(error),
     }
 }
@@ -57,7 +59,8 @@ fn check_covered(io: &dyn Io, directory: &Path, path: &Path, logs: &[Offset], ba
 fn forget(io: &dyn Io, directory: &Path, base: Offset, end: Offset) -> Result<(), Error> {
     let known = vouched::read(io, directory)?;
     let left: Vec<_> = known.iter().copied().filter(|known| !(base..end).contains(&known.base)).collect();
-    if left.len() == known.len() { Ok(()) } else { vouched::write(io, directory, &left) }
+    // What cannot be read is not to be read another time either.
+    if left.len() == known.len() && !known.is_empty() { Ok(()) } else { vouched::write(io, directory, &left) }
 }
 
 /// Segment files with their base offsets, in order.

@@ -122,6 +122,8 @@ impl Repair {
     /// [`Error::Io`]: what was done is done, and a new plan says what is left.
     pub fn apply(&self, plan: &Plan, now: &str) -> Result<Option<PathBuf>, Error> {
         let mut work = Work { repair: self, plan, now, aside: None };
+        // Whatever the last stop promised, it is not said of what comes now.
+        crate::last_stop::take_back(self.io.as_ref(), &self.root)?;
         for action in &plan.actions {
             work.act(action)?;
         }

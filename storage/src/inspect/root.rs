@@ -178,6 +178,9 @@ impl Notes {
             }
         }
         let finding = |name: &&'static str| {
+            if *name == HIGH_WATERMARK {
+                return Finding::note(Kind::OffsetCheckpoint, root.join(name), 0, "not a checkpoint of offsets; the node begins it anew");
+            }
             Finding::damage(Kind::OffsetCheckpoint, root.join(name), 0, "not a checkpoint of offsets; the node does not start with it")
         };
         notes.findings = damaged.iter().map(finding).collect();
@@ -256,7 +259,8 @@ fn check_topics(io: &dyn Io, directories: &[PathBuf], summary: &mut Summary) -> 
         let (Some(tp), Small::Says(topic)) = (partition_of(directory), read(io, &path, parse_topic_id)?) else { continue };
         let (known, of) = *first.entry(tp.topic).or_insert((topic, directory));
         if known != topic {
-            let reason = format!("it names topic id {topic}, but {} names {known}: a node removes what is of another topic", of.display());
+            let reason =
+                format!("it names topic id {topic}, but {} names {known}: a node does not open what is of another topic", of.display());
             summary.find(Finding::damage(Kind::PartitionMetadata, path, 0, reason));
         }
     }

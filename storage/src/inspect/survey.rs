@@ -81,7 +81,11 @@ pub(super) fn survey(io: &dyn Io, directory: &Path, notes: &Notes) -> Result<Sur
     let epochs = read(io, &directory.join(epochs::FILE), Epochs::parse)?;
     let topic = read(io, &directory.join("partition.metadata"), parse_topic_id)?;
     let noted = tp.as_ref().map(|tp| notes.of(tp)).unwrap_or_default();
-    let guessed = epochs.says().and_then(|epochs| epochs.entries().first().map(|(_, start)| *start)).filter(|_| notes.starts_are_lost());
+    let bases = log_files(io, directory)?;
+    let is_in_first = |start: &Offset| bases.get(1).is_some_and(|(second, _)| start < second) || bases.len() == 1;
+    // Who has led the log tells where it began, if nothing else does; but not that segments which are there were given up.
+    let guessed = epochs.says().and_then(|epochs| epochs.entries().first().map(|(_, start)| *start));
+    let guessed = guessed.filter(|_| notes.starts_are_lost()).filter(is_in_first);
     let entries = io.list(directory).map_err(Error::io("list", directory))?;
     let mut survey = Survey {
         directory: directory.to_owned(),

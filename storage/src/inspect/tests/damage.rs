@@ -296,8 +296,11 @@ fn checkpoints_of_the_directory_are_written_again() {
         let file = disk.open(&path).or_else(|_| disk.create(&path)).unwrap();
         file.set_len(0).unwrap();
         file.write_all_at(&[b"nonsense"], 0).unwrap();
-        assert!(store(&disk).is_err(), "{name}");
-        assert!(said(&disk).0.iter().any(|finding| finding.path == path), "{name}");
+        // Nothing but a word about what was lost depends on the high watermarks.
+        let stops = name != HIGH_WATERMARK;
+        assert_eq!(store(&disk.after_crash(Crash::KeepAll)).is_err(), stops, "{name}");
+        let (damage, notes) = said(&disk);
+        assert!(if stops { damage } else { notes }.iter().any(|finding| finding.path == path), "{name}");
         repair(&disk, false).unwrap();
         assert_eq!(said(&disk), (vec![], vec![]), "{name}");
         assert_eq!(start(&disk), Some((at(3), at(34), whole())), "{name}");
@@ -306,7 +309,8 @@ fn checkpoints_of_the_directory_are_written_again() {
     for name in [RECOVERY_POINT, HIGH_WATERMARK, FIRST_DIRTY] {
         crate::checkpoint::write_offsets(&disk, &Path::new(ROOT).join(name), &[(tp(0), at(50))].into()).unwrap();
     }
-    assert_eq!(said(&disk).0.len(), 3, "they lie behind the log's end");
+    let (damage, notes) = said(&disk);
+    assert_eq!((damage.len(), notes.len()), (2, 1), "they lie behind the log's end");
     repair(&disk, false).unwrap();
     assert_eq!(start(&disk), Some((at(3), at(34), whole())));
 }
