@@ -113,7 +113,7 @@ pub const DEFINITIONS: &[Definition] = &[
     define("advertised.listeners", Kind::List, "", "What clients are told to call the node by (CLIENT://host:port); empty is where it listens."),
     define("broker.rack", Kind::Text, "", "The rack the node stands in; replicas are spread over racks."),
     define("cors.origins", Kind::Origins, "", "Origins of web pages, other than its own, that may call the node; empty is none, * is any."),
-    define("disk.threads", int(1, 256), "4", "Threads that write and sync logs."),
+    define("disk.threads", int(1, 256), "8", "Threads that write and sync logs."),
     define("insecure.listen", Kind::Boolean, "false", "Allows a client listener that other machines can reach, although there are no accounts."),
     define("limit.body.bytes", int(1024, 33_554_432), "33554432", "Bytes of a request body, as received and as decompressed."),
     define("limit.body.idle.timeout.ms", int(10, DAY_MS), "30000", "How long a request body may stand still."),
