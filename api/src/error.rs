@@ -12,6 +12,8 @@ use serde_json::{Map, Value, json};
 use tidegate_cluster::error::{Difference, RangeReason, Violation};
 use tidegate_types::{BatchError, ErrorCode, SideEffects, topic_config};
 
+use crate::retry::{PRODUCER_EPOCH, PRODUCER_EXPECTED_SEQ, PRODUCER_RECEIVED_SEQ};
+
 /// What `type` begins with; the code follows.
 const TYPE_PREFIX: &str = "https://tidegate.dev/problems/";
 
@@ -111,6 +113,18 @@ impl ApiError {
         self
     }
 
+    /// Adds to the sentence about this occurrence.
+    #[must_use]
+    pub(crate) fn adding(mut self, words: &str) -> Self {
+        self.0.detail.push_str(words);
+        self
+    }
+
+    /// What the request may have done.
+    pub(crate) fn side_effects(&self) -> SideEffects {
+        self.0.side_effects
+    }
+
     /// Says `inner` in the log when this is answered.
     pub(crate) fn logging(mut self, inner: impl Display) -> Self {
         self.0.inner = Some(inner.to_string());
@@ -188,6 +202,7 @@ pub const fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::MalformedBody
         | ErrorCode::MalformedHeader
         | ErrorCode::MalformedParameter
+        | ErrorCode::ProducerHeadersNeedPartition
         | ErrorCode::UnknownField
         | ErrorCode::UnknownParameter => StatusCode::BAD_REQUEST,
         ErrorCode::OriginNotAllowed | ErrorCode::HostNotAllowed => StatusCode::FORBIDDEN,
@@ -199,16 +214,20 @@ pub const fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        ErrorCode::TopicAlreadyExists | ErrorCode::TopicDiffers => StatusCode::CONFLICT,
+        ErrorCode::TopicAlreadyExists | ErrorCode::TopicDiffers | ErrorCode::SequenceGap | ErrorCode::ProducerFenced => {
+            StatusCode::CONFLICT
+        }
         ErrorCode::BodyTooLarge | ErrorCode::RecordTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UriTooLong => StatusCode::URI_TOO_LONG,
         ErrorCode::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ErrorCode::UnsupportedMediaType | ErrorCode::UnsupportedContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::OffsetOutOfRange => StatusCode::RANGE_NOT_SATISFIABLE,
         ErrorCode::NotLeader => StatusCode::MISDIRECTED_REQUEST,
-        ErrorCode::RecordRejected | ErrorCode::ValidationFailed | ErrorCode::CorruptBatch | ErrorCode::UnknownConfig => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        ErrorCode::RecordRejected
+        | ErrorCode::ValidationFailed
+        | ErrorCode::CorruptBatch
+        | ErrorCode::UnknownConfig
+        | ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::Internal | ErrorCode::CorruptLog => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::Starting
         | ErrorCode::Draining
@@ -249,6 +268,13 @@ impl From<tidegate_cluster::Error> for ApiError {
             Error::RecordTooLarge { actual, limit, .. } => problem.with("actual", actual).with("limit", limit),
             Error::Batch(error) => batch_extras(problem, &error),
             Error::Overloaded { .. } | Error::LeaderUnavailable | Error::Draining | Error::WriteTimeout | Error::Quorum(_) => problem,
+            Error::KeyReused => problem,
+            Error::SequenceGap { expected, received } => problem
+                .with("expected_seq", expected)
+                .with("received_seq", received)
+                .header(PRODUCER_EXPECTED_SEQ, HeaderValue::from(expected))
+                .header(PRODUCER_RECEIVED_SEQ, HeaderValue::from(received)),
+            Error::ProducerFenced { current } => problem.with("current_epoch", current).header(PRODUCER_EPOCH, HeaderValue::from(current)),
             Error::NotLeader { leader } => problem.with("leader", leader.get()),
             // Paths and the system's own words are for whoever runs the node; the request id leads from the answer to the log.
             Error::Storage(_) | Error::Internal(_) => Self::fault(problem.code(), problem.detail()),

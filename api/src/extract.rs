@@ -2,7 +2,7 @@
 //!
 //! | from | by | wrong is |
 //! |---|---|---|
-//! | path | [`TopicPath`], [`PartitionPath`], [`RecordPath`], [`NodePath`] | 404 of its kind: a name that cannot be valid names nothing |
+//! | path | [`TopicPath`], [`PartitionPath`], [`RecordPath`], [`NodePath`], [`ProducerPath`] | 404 of its kind: a name that cannot be valid names nothing |
 //! | query | [`Query`] | 400 `unknown-parameter`, `malformed-parameter` |
 //! | body of JSON | [`Json`], or [`read_body`] and [`parse_json`] | 400 `malformed-body`, `unknown-field` |
 //! | body of bytes | [`read_body`], [`BodyLines`] | 413, 408, 415 |
@@ -28,6 +28,7 @@ pub use json::{Handling, IgnoredFields, Json, parse_json, parse_json_as};
 pub use query::Query;
 
 use crate::error::ApiError;
+use crate::retry::is_producer_name;
 
 /// `{topic}` of the path.
 #[derive(Debug, Clone, IntoParams)]
@@ -72,6 +73,28 @@ pub struct NodePath {
     /// The node's id.
     #[param(value_type = u32, example = 1)]
     pub node_id: NodeId,
+}
+
+/// `{name}` of a producer in the path.
+#[derive(Debug, Clone, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct ProducerPath {
+    /// The producer's name: 1 to 128 visible ASCII characters.
+    #[param(min_length = 1, max_length = 128, pattern = "^[!-~]+$", example = "meter-7")]
+    pub name: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ProducerPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let params = path_params(parts, state).await?;
+        let name = param(&params, "name");
+        if !is_producer_name(name.as_bytes()) {
+            return Err(ApiError::invalid("/name", "producer-name", "a producer's name is 1 to 128 visible ASCII characters"));
+        }
+        Ok(Self { name: name.to_owned() })
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for TopicPath {

@@ -20,6 +20,7 @@
 //! | [`json`] | scanning and writing JSON without copies |
 //! | [`counted`] | answers that count as under way until they are sent |
 //! | [`stored`] | answers of stored batches: copied, or left to the system to send |
+//! | [`retry`] | what makes a produce safe to repeat |
 //! | [`error`] | problems; the one table from error code to status |
 //! | [`openapi`] | the contract, made from the routes |
 //! | [`state`] | what handlers are given |
@@ -33,6 +34,7 @@ pub mod extract;
 mod json;
 mod middleware;
 pub mod openapi;
+mod retry;
 mod routes;
 pub mod state;
 mod stored;

@@ -86,6 +86,7 @@ pub struct ProblemItem {
     tags(
         (name = "topics", description = "Making, changing and looking at topics"),
         (name = "records", description = "Producing and fetching records"),
+        (name = "producers", description = "Who writes, so that what is sent again is not written again"),
         (name = "cluster", description = "Nodes, and the bounds that clients may run into"),
         (name = "health", description = "For whoever runs the node"),
     ),

@@ -4,6 +4,7 @@ mod compact;
 mod fetch;
 mod partitions;
 mod produce;
+mod producers;
 mod recovery;
 mod request;
 mod retention;
@@ -20,15 +21,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::partitions::{Checkpoint, Partitions};
+use self::producers::ProducerIds;
 use crate::Admission;
 use crate::error::Error;
 use crate::metadata::command::{Command, Outcome, Refusal};
 use crate::metadata::image::{Node, Published, Topic};
 use crate::metadata::quorum::{MetadataQuorum, QuorumError};
 
+pub use self::producers::{Fingerprint, ProducerIdentity};
 pub use self::request::{
     Acks, Appended, ClusterDescription, EnsureOutcome, FetchRequest, Fetched, FetchedRanges, NewTopic, NodeDescription, OffsetQuestion,
-    OffsetReset, Offsets, PartitionDescription, Payload, Position, Ticket, TopicChange, TopicDescription,
+    OffsetReset, Offsets, Origin, PartitionDescription, Payload, Position, Ticket, TopicChange, TopicDescription,
 };
 
 /// What the broker needs to know of its node.
@@ -56,6 +59,8 @@ pub struct BrokerConfig {
     pub compaction_backoff: Duration,
     /// Memory for the keys of the log that is being compacted, in bytes (`log.cleaner.dedupe.buffer.size`).
     pub compaction_memory: usize,
+    /// How long a producer that is silent is remembered (`producer.id.expiration.ms`).
+    pub producer_expiration: Duration,
     /// Bytes that compaction may read and write in a second, together (`log.cleaner.io.max.bytes.per.second`).
     pub compaction_bytes_per_second: u64,
 }
@@ -68,6 +73,9 @@ pub const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(300);
 
 /// How long compaction rests where nothing else is said.
 pub const COMPACTION_BACKOFF: Duration = Duration::from_secs(15);
+
+/// How long a producer is remembered where nothing else is said.
+pub const PRODUCER_EXPIRATION: Duration = Duration::from_secs(86_400);
 
 /// What compaction has for keys where nothing else is said, in bytes.
 pub const COMPACTION_MEMORY: usize = 128 << 20;
@@ -100,6 +108,8 @@ struct Inner {
     metadata: watch::Receiver<Published>,
     partitions: Partitions,
     in_flight: Admission,
+    /// Producer ids that this node may give out.
+    producer_ids: ProducerIds,
     /// One trim at a time, retention's and what is put in place by compaction too: the notes of all partitions are in one file, and removing files
     /// loads the disk.
     trims: Arc<Semaphore>,
@@ -127,7 +137,9 @@ impl Broker {
         let in_flight = Admission::new("bytes of requests under way on the node", config.limits.in_flight_bytes);
         let (draining, stopped, background) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let trims = Arc::new(Semaphore::new(1));
-        let inner = Inner { config, store, quorum, clock, metadata, partitions, in_flight, trims, draining, stopped, background };
+        let producer_ids = ProducerIds::default();
+        let inner =
+            Inner { config, store, quorum, clock, metadata, partitions, in_flight, producer_ids, trims, draining, stopped, background };
         let broker = Self { inner: Arc::new(inner) };
         broker.register().await?;
         let published = broker.metadata();
@@ -242,6 +254,20 @@ impl Broker {
             Ok(Outcome::Refused(refusal)) => Ok(Err(refusal)),
             Err(error) => Err(quorum_error(&error)),
         }
+    }
+
+    /// Waits until the metadata here is that of `version` at least.
+    async fn seen(&self, version: u64) {
+        let mut metadata = self.inner.metadata.clone();
+        // Its sender goes only with the node.
+        let _ = metadata.wait_for(|published| published.version >= version).await;
+    }
+
+    /// Waits until the metadata here is as new as it was anywhere when this was called.
+    async fn barrier(&self) -> Result<(), Error> {
+        let version = self.inner.quorum.barrier().await.map_err(|error| quorum_error(&error))?;
+        self.seen(version).await;
+        Ok(())
     }
 
     fn spawn<F>(&self, task: impl FnOnce(Self) -> F)

@@ -103,6 +103,23 @@ pub enum Error {
     /// A client's batch was refused; nothing was written.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// The key was used for other records; nothing was written.
+    #[error("the Idempotency-Key was used for another request")]
+    KeyReused,
+    /// What comes before in the producer's sequence is missing; nothing was written.
+    #[error("sequence {received} does not come next: {expected} does")]
+    SequenceGap {
+        /// What comes next.
+        expected: i32,
+        /// What came.
+        received: i32,
+    },
+    /// The producer has a later epoch; nothing was written.
+    #[error("the producer is at epoch {current} by now")]
+    ProducerFenced {
+        /// That epoch.
+        current: i16,
+    },
     /// No room for more; nothing was written.
     #[error("{what}: more is under way than there is room for")]
     Overloaded {
@@ -155,6 +172,9 @@ impl Error {
             Self::RecordRejected { .. } => ErrorCode::RecordRejected,
             Self::RecordTooLarge { .. } => ErrorCode::RecordTooLarge,
             Self::Batch(error) => error.code(),
+            Self::KeyReused => ErrorCode::IdempotencyKeyReused,
+            Self::SequenceGap { .. } => ErrorCode::SequenceGap,
+            Self::ProducerFenced { .. } => ErrorCode::ProducerFenced,
             Self::Overloaded { .. } => ErrorCode::Overloaded,
             Self::NotLeader { .. } => ErrorCode::NotLeader,
             Self::LeaderUnavailable => ErrorCode::LeaderUnavailable,

@@ -23,8 +23,9 @@ pub mod stored;
 pub use admission::{Admission, Permit};
 pub use broker::{
     Acks, Appended, Broker, BrokerConfig, BrokerParts, CHECKPOINT_INTERVAL, COMPACTION_BACKOFF, COMPACTION_MEMORY, ClusterDescription,
-    EnsureOutcome, FetchRequest, Fetched, FetchedRanges, NewTopic, NodeDescription, OffsetQuestion, OffsetReset, Offsets,
-    PartitionDescription, Payload, Position, RETENTION_CHECK_INTERVAL, Ticket, TopicChange, TopicDescription,
+    EnsureOutcome, FetchRequest, Fetched, FetchedRanges, Fingerprint, NewTopic, NodeDescription, OffsetQuestion, OffsetReset, Offsets,
+    Origin, PRODUCER_EXPIRATION, PartitionDescription, Payload, Position, ProducerIdentity, RETENTION_CHECK_INTERVAL, Ticket, TopicChange,
+    TopicDescription,
 };
 pub use error::Error;
 pub use metadata::image::{MetadataImage, Node, PartitionState, Published, Topic};

@@ -65,6 +65,8 @@ pub struct Config {
     pub compaction_memory: usize,
     /// Bytes that it may read and write in a second, together.
     pub compaction_bytes_per_second: u64,
+    /// How long a producer that is silent is remembered.
+    pub producer_expiration: Duration,
     /// Room on the disk that records may not take, in bytes.
     pub min_free_bytes: u64,
     /// Its rack, if it has one.
@@ -211,6 +213,7 @@ impl Config {
             compaction_backoff: Duration::from_millis(values.number("log.cleaner.backoff.ms")),
             compaction_memory: values.number("log.cleaner.dedupe.buffer.size"),
             compaction_bytes_per_second: values.number("log.cleaner.io.max.bytes.per.second"),
+            producer_expiration: Duration::from_millis(values.number("producer.id.expiration.ms")),
             min_free_bytes: values.number("log.min.free.bytes"),
             recovery_threads: values.number("num.recovery.threads.per.data.dir"),
             retention_check_interval: Duration::from_millis(values.number("log.retention.check.interval.ms")),

@@ -229,6 +229,7 @@ impl Settled {
             compaction_backoff: self.config.compaction_backoff,
             compaction_memory: self.config.compaction_memory,
             compaction_bytes_per_second: self.config.compaction_bytes_per_second,
+            producer_expiration: self.config.producer_expiration,
         }
     }
 }

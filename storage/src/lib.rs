@@ -31,6 +31,7 @@
 //! | `last_stop` | whether the node before was stopped, killed, or lost its machine |
 //! | [`recovery`] | opening a log: scan, cut a torn tail, refuse damage |
 //! | `epochs` | which leader wrote what |
+//! | [`producers`] | who wrote what, so that a repeated request is recognised |
 //! | [`checkpoint`] | small text files, written atomically |
 //! | [`sync`] | the threads that write and sync, away from the runtime |
 //! | [`inspect`] | dump, verify and repair, for people |
@@ -50,6 +51,7 @@ pub mod io;
 pub mod kv;
 mod last_stop;
 pub mod log;
+pub mod producers;
 pub mod range;
 pub mod reader;
 pub mod recovery;
@@ -64,6 +66,7 @@ pub use compact::{Compacted, CompactionPolicy, CompactionReport, Compactor, Dirt
 pub use error::Error;
 pub use last_stop::LastStop;
 pub use log::{Expired, LogConfig, PartitionLog, Replaced, RetentionPolicy, Trimmed};
+pub use producers::{KeyRules, Producers, Verdict};
 pub use range::{FileRange, Located};
 pub use reader::{LogReader, ReadMode, ReadOutcome};
 pub use recovery::RecoveryReport;

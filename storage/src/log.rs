@@ -16,15 +16,18 @@ use crate::compact::CleanNote;
 use crate::disk::Disk;
 use crate::epochs::Epochs;
 use crate::error::is_full;
+use crate::producers::{KeyRules, Producers};
 use crate::reader::LogReader;
 use crate::segment::{ActiveSegment, Segment};
 use crate::vouched::{self, Vouched};
 
 mod install;
+mod producers;
 mod retention;
 mod trim;
 
 pub use install::Replaced;
+pub(crate) use producers::ProducerFiles;
 pub use retention::{Expired, RetentionPolicy};
 pub use trim::Trimmed;
 pub(crate) use trim::{StartNote, remove_if_there, remove_leftovers, without_given_up};
@@ -42,6 +45,8 @@ pub struct LogConfig {
     pub index_interval_bytes: u64,
     /// Whether each append is synced before the next.
     pub syncs_each_append: bool,
+    /// How long keys are remembered.
+    pub keys: KeyRules,
 }
 
 impl From<&TopicConfig> for LogConfig {
@@ -54,6 +59,7 @@ impl From<&TopicConfig> for LogConfig {
             index_bytes: config.segment_index_bytes,
             index_interval_bytes: config.index_interval_bytes,
             syncs_each_append: config.durability == Durability::Fsync,
+            keys: KeyRules { window_ms: config.key_window_ms, entries_max: config.key_window_entries },
         }
     }
 }
@@ -111,6 +117,8 @@ pub struct PartitionLog {
     /// Bytes of the active segment that are, or that it was tried for.
     vouched_bytes: u64,
     epochs: Epochs,
+    producers: Producers,
+    producer_files: ProducerFiles,
     poisoned: Option<String>,
 }
 
@@ -138,6 +146,8 @@ impl PartitionLog {
             vouched_bytes: active_vouched.map_or(0, |known| known.bytes),
             active_vouched,
             epochs,
+            producers: Producers::new(config.keys),
+            producer_files: ProducerFiles::default(),
             poisoned: None,
         }
     }
@@ -170,6 +180,7 @@ impl PartitionLog {
     /// Takes new configs; they hold from the next append on.
     pub fn set_config(&mut self, config: LogConfig) {
         self.config = config;
+        self.producers.set_rules(config.keys);
         if let Some(active) = &mut self.active {
             active.set_index_interval(config.index_interval_bytes);
         }
@@ -221,6 +232,7 @@ impl PartitionLog {
         }
         self.disk.room.was_written();
         self.log_end = end;
+        self.note_producers(batches);
         Ok(())
     }
 
@@ -256,6 +268,8 @@ impl PartitionLog {
         // Not again at once, also if it fails.
         self.vouched_bytes = active.bytes();
         let vouched = active.vouch(self.disk.io.as_ref(), self.log_end);
+        // Before it is vouched for: the next start reads only what comes behind both.
+        self.write_producers();
         if let Err(error) = vouched.and_then(|vouched| self.write_vouched(Some(vouched))) {
             tracing::warn!(%error, "how far the log is synced was not noted; the next start reads more than it need");
         }
@@ -297,6 +311,8 @@ impl PartitionLog {
     /// As [`PartitionLog::sync`].
     pub fn close(mut self) -> Result<Offset, Error> {
         self.seal()?;
+        self.write_producers();
+        self.write_snapshot();
         let unchanged = self.active.as_ref().is_some_and(|active| active.bytes() == self.vouched_bytes);
         if let Some(active) = self.active.as_ref().filter(|_| !unchanged) {
             let vouched = active.vouch(self.disk.io.as_ref(), self.log_end)?;
@@ -333,6 +349,8 @@ impl PartitionLog {
             }
         };
         let sealed = active.seal(&self.disk, self.log_end, vouched.as_ref(), false);
+        self.write_producers();
+        self.write_snapshot();
         let next = match ActiveSegment::create(self.disk.io.as_ref(), &self.directory, self.log_end, self.config.index_interval_bytes) {
             Ok(next) => next,
             Err(error) if error.code() == ErrorCode::StorageFull => return Err(error),

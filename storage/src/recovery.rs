@@ -150,6 +150,7 @@ pub(crate) fn open(
     if has_news {
         log.vouch_again();
     }
+    log.restore_producers(was_compacted)?;
     Ok((log, report))
 }
 

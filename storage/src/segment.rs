@@ -182,9 +182,14 @@ pub(crate) fn parse_file_name(name: &str) -> Option<Offset> {
     base_of(name, &["log"])
 }
 
+/// The offset in a name with that suffix.
+pub(crate) fn parse_file_name_of(name: &str, suffix: &str) -> Option<Offset> {
+    base_of(name, &[suffix])
+}
+
 /// The base offset in the name of any of a segment's files.
 pub(crate) fn parse_any_file_name(name: &str) -> Option<Offset> {
-    base_of(name, &["log", "index", "index.tmp", "timeindex", "timeindex.tmp", "txnindex", "log.cleaned", "log.swap"])
+    base_of(name, &["log", "index", "index.tmp", "timeindex", "timeindex.tmp", "txnindex", "snapshot", "log.cleaned", "log.swap"])
 }
 
 fn base_of(name: &str, suffixes: &[&str]) -> Option<Offset> {

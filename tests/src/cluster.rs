@@ -12,7 +12,9 @@ use tidegate_cluster::broker::BrokerParts;
 use tidegate_cluster::metadata::image::ClusterSecret;
 use tidegate_cluster::metadata::quorum::{Compaction, FirstStart, MetadataQuorum, RaftConfig, RaftQuorum, Timings};
 use tidegate_cluster::peer::NoPeers;
-use tidegate_cluster::{Broker, BrokerConfig, CHECKPOINT_INTERVAL, COMPACTION_BACKOFF, COMPACTION_MEMORY, RETENTION_CHECK_INTERVAL};
+use tidegate_cluster::{
+    Broker, BrokerConfig, CHECKPOINT_INTERVAL, COMPACTION_BACKOFF, COMPACTION_MEMORY, PRODUCER_EXPIRATION, RETENTION_CHECK_INTERVAL,
+};
 use tidegate_storage::Store;
 use tidegate_storage::io::{Faulty, Io};
 use tidegate_storage::kv::KvStore;
@@ -63,6 +65,7 @@ impl TestNode {
             compaction_backoff: COMPACTION_BACKOFF,
             compaction_memory: COMPACTION_MEMORY,
             compaction_bytes_per_second: u64::MAX,
+            producer_expiration: PRODUCER_EXPIRATION,
         };
         let clock = Arc::new(SystemClock::new());
         let quorum_door: Arc<dyn MetadataQuorum> = Arc::clone(&quorum) as _;

@@ -15,6 +15,7 @@ use crate::compression::{Codec, CompressionError};
 use crate::error_code::ErrorCode;
 use crate::limits::{self, BATCH_HEADER_BYTES, Limits};
 use crate::offset::{LeaderEpoch, Offset};
+use crate::producer::{NAMED_IDS, ProducerStamp};
 use crate::record::{Encoding, Headers, Record, take_bytes};
 use crate::record_set::RecordSet;
 use crate::time::Timestamp;
@@ -508,6 +509,17 @@ impl RecordBatch {
         self.header.codec()
     }
 
+    /// What it says of its producer.
+    pub fn producer(&self) -> Option<ProducerStamp> {
+        ProducerStamp::of(&self.header)
+    }
+
+    /// The same records, written by that producer.
+    #[must_use]
+    pub fn with_producer(self, stamp: ProducerStamp) -> Self {
+        Self::seal(stamped(self.header, stamp), self.bytes.into())
+    }
+
     /// The same records, packed with `codec`. They stay as they are if they would then take more than `bytes_max` bytes.
     ///
     /// # Errors
@@ -576,6 +588,10 @@ impl RecordBatch {
     }
 }
 
+fn stamped(header: BatchHeader, ProducerStamp { id, epoch, sequence }: ProducerStamp) -> BatchHeader {
+    BatchHeader { producer_id: id, producer_epoch: epoch, base_sequence: sequence, ..header }
+}
+
 /// What no client's batch may say.
 fn check_client_header(header: &BatchHeader) -> Result<(), BatchError> {
     let refused = |reason| Err(BatchError::Rule { index: None, reason });
@@ -591,8 +607,11 @@ fn check_client_header(header: &BatchHeader) -> Result<(), BatchError> {
     if header.attributes & DELETE_HORIZON_BIT != 0 {
         return refused("a delete horizon is set by compaction alone");
     }
-    if header.producer_id != -1 || header.producer_epoch != -1 || header.base_sequence != -1 {
-        return refused("batches with a producer id are not accepted by this version");
+    match (header.producer_id, header.producer_epoch, header.base_sequence) {
+        (-1, -1, -1) => {}
+        (NAMED_IDS.., _, _) => return refused("producer ids from 2^61 on are given by the node alone"),
+        (0.., 0.., 0..) => {}
+        _ => return Err(BatchError::Header("producer id, epoch and sequence are all there or none of them")),
     }
     if header.record_count == 0 {
         return refused("the batch has no records");
@@ -711,10 +730,20 @@ impl BatchBuilder {
         }
     }
 
+    /// The batch, not packed, of that producer. It must have a record.
+    pub fn finish_for(self, stamp: ProducerStamp) -> RecordBatch {
+        let header = stamped(self.header(), stamp);
+        RecordBatch::seal(header, self.bytes)
+    }
+
     /// The batch, not packed. It must have a record.
     pub fn finish(self) -> RecordBatch {
+        RecordBatch::seal(self.header(), self.bytes)
+    }
+
+    fn header(&self) -> BatchHeader {
         assert!(self.count > 0, "a batch has at least one record");
-        let header = BatchHeader {
+        BatchHeader {
             base_offset: 0,
             length: 0,
             leader_epoch: 0,
@@ -727,8 +756,7 @@ impl BatchBuilder {
             producer_epoch: -1,
             base_sequence: -1,
             record_count: self.count,
-        };
-        RecordBatch::seal(header, self.bytes)
+        }
     }
 }
 

@@ -144,6 +144,18 @@ error_codes! {
     /// Another node leads the partition.
     NotLeader = "not-leader", "Not the leader", retryable: true, side_effects: None,
         advice: "Send it to the node that `leader` names.";
+    /// The `Idempotency-Key` was used before, for a request with another body. Nothing was written.
+    IdempotencyKeyReused = "idempotency-key-reused", "Idempotency key reused", retryable: false, side_effects: None,
+        advice: "Use a new key for each new request; only a repetition of the same body has the same key.";
+    /// The request's `Producer-Seq` does not follow what the partition has of the producer. Nothing was written.
+    SequenceGap = "sequence-gap", "Sequence gap", retryable: false, side_effects: None,
+        advice: "Send the records from `expected_seq` on first; if they are lost, go on with a new epoch at sequence 0.";
+    /// The producer has gone on with a later epoch. Nothing was written.
+    ProducerFenced = "producer-fenced", "Producer fenced", retryable: false, side_effects: None,
+        advice: "Stop, if another instance writes under this name; else go on with an epoch above `current_epoch`, at sequence 0.";
+    /// `Producer-Id`, `Producer-Epoch` and `Producer-Seq` number the records of one partition, so the path has to name it.
+    ProducerHeadersNeedPartition = "producer-headers-need-partition", "Producer headers need a partition", retryable: false, side_effects: None,
+        advice: "Send the records to `/v1/topics/{topic}/partitions/{partition}/records`, or use an `Idempotency-Key`.";
     /// A record breaks a rule of the topic; `errors` says which. Nothing was written.
     RecordRejected = "record-rejected", "Record rejected", retryable: false, side_effects: None,
         advice: "Correct the record at the `index` that `errors` names, and send all of them again.";

@@ -19,6 +19,7 @@
 //! | [`batch`] | the bytes of a record batch: the only file that knows them |
 //! | [`compression`] | the five codecs, bounded |
 //! | [`partitioner`] | which partition a key belongs to |
+//! | [`producer`] | who wrote a batch, so that a repeated request is recognised |
 //! | [`topic_config`], [`amount`] | typed topic configs; their values as people read them |
 //! | [`error_code`] | the closed set of error codes |
 //! | [`limits`] | every bound, with its arithmetic |
@@ -32,6 +33,7 @@ pub mod limits;
 pub mod name;
 pub mod offset;
 pub mod partitioner;
+pub mod producer;
 pub mod record;
 pub mod record_set;
 pub mod time;
@@ -45,6 +47,7 @@ pub use id::{ClusterId, NodeId, PartitionIndex, TopicId, TopicPartition};
 pub use limits::Limits;
 pub use name::TopicName;
 pub use offset::{LeaderEpoch, Offset};
+pub use producer::ProducerStamp;
 pub use record::{Encoding, Record};
 pub use record_set::{RecordSet, RecordSetBuilder};
 pub use time::{Clock, Timestamp};

@@ -2,6 +2,10 @@
 
 /// A topic's name, so that `name-partition` and Kafka's `.<32 hex>-delete` suffix rule stay within a file name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Producers whose names are bound to ids: each is an entry of the metadata.
+pub const BOUND_PRODUCERS_MAX: usize = 10_000;
+/// Bytes of a producer's name, and of an `Idempotency-Key`.
+pub const PRODUCER_NAME_BYTES_MAX: usize = 128;
 /// Partitions of one topic.
 pub const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
 /// Offset, length, epoch, magic, CRC … count: what precedes a batch's records (61 bytes).

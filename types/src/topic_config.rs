@@ -156,6 +156,8 @@ pub const DEFINITIONS: &[Definition] = &[
     define("file.delete.delay.ms", at_least(0), "60000", "How long the files of a segment that retention has deleted stay on disk; those of a trim go at once."),
     define("flush.messages", at_least(1), NEVER, "With durability=replicated: sync after so many records."),
     define("flush.ms", at_least(0), NEVER, "With durability=replicated: sync after so long."),
+    define("idempotency.window.entries", Kind::Integer { min: 1, max: 2_000_000 }, "1000000", "How many values of Idempotency-Key a partition remembers at most; then the oldest go."),
+    define("idempotency.window.ms", Kind::Integer { min: 1_000, max: 604_800_000 }, "600000", "How long a partition remembers an Idempotency-Key after its records have come."),
     define("index.interval.bytes", Kind::Integer { min: 0, max: i32::MAX as i64 }, "4096", "Bytes of log between two entries of the offset index."),
     define("max.compaction.lag.ms", at_least(1), NEVER, "After how long a record is compacted at the latest, once its segment is no longer written."),
     define("max.message.bytes", Kind::Integer { min: 1024, max: limits::BATCH_BYTES_MAX as i64 }, "1048588", "The largest batch, as stored."),
@@ -243,6 +245,10 @@ pub struct TopicConfig {
     pub flush_records: u64,
     /// `flush.ms`; `None` is never.
     pub flush_interval: Option<Duration>,
+    /// `idempotency.window.entries`
+    pub key_window_entries: usize,
+    /// `idempotency.window.ms`
+    pub key_window_ms: i64,
     /// `index.interval.bytes`
     pub index_interval_bytes: u64,
     /// `max.message.bytes`
@@ -295,6 +301,8 @@ impl TopicConfig {
             durability: if get("durability") == "fsync" { Durability::Fsync } else { Durability::Replicated },
             flush_records: unsigned("flush.messages"),
             flush_interval: Some(unsigned("flush.ms")).filter(|_| get("flush.ms") != NEVER).map(Duration::from_millis),
+            key_window_entries: usize::try_from(integer("idempotency.window.entries")).unwrap_or_default(),
+            key_window_ms: integer("idempotency.window.ms"),
             index_interval_bytes: unsigned("index.interval.bytes"),
             batch_bytes_max: usize::try_from(integer("max.message.bytes")).unwrap_or_default(),
             timestamp_type: match get("message.timestamp.type") {

@@ -29,8 +29,10 @@ problems! {
     TopicChangeProblems = "400" "403" "404" "408" "409" "413" "415" "422" "500" "503" "504";
     /// Of a call that deletes a topic.
     TopicDeletionProblems = "400" "403" "404" "500" "503" "504";
+    /// Of a call about a producer.
+    ProducerProblems = "400" "403" "404" "422" "500" "503" "504";
     /// Of a call that writes records.
-    ProduceProblems = "400" "403" "404" "408" "413" "415" "421" "422" "500" "503" "504" "507";
+    ProduceProblems = "400" "403" "404" "408" "409" "413" "415" "421" "422" "500" "503" "504" "507";
     /// Of a call that gives up records.
     TrimProblems = "400" "403" "404" "408" "413" "415" "416" "421" "422" "500" "503" "504" "507";
     /// Of a call that reads records.

@@ -1,10 +1,12 @@
 //! The answer to a produce: where each record ended up, and how safe it is there.
 
+use std::collections::BTreeMap;
+
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use tidegate_cluster::{Acks, Appended, Error};
+use tidegate_cluster::{Acks, Appended, Error, Origin};
 use tidegate_types::topic_config::Durability;
-use tidegate_types::{ErrorCode, PartitionIndex, SideEffects};
+use tidegate_types::{ErrorCode, PartitionIndex, SideEffects, Timestamp};
 use utoipa::ToSchema;
 
 use super::collect::Placement;
@@ -29,23 +31,23 @@ pub(crate) struct ProduceResponse {
 pub(crate) struct ProduceResult {
     /// Its partition.
     partition: u32,
-    /// Its offset there.
-    #[schema(maximum = 9_007_199_254_740_991_i64)]
-    offset: u64,
-    /// Its timestamp, in ms since 1970-01-01 UTC.
-    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
-    timestamp: i64,
+    /// Its offset there; absent if its producer wrote it so long ago that the partition does not remember where.
+    #[schema(nullable = false, maximum = 9_007_199_254_740_991_i64)]
+    offset: Option<u64>,
+    /// Its timestamp, in ms since 1970-01-01 UTC; absent with the offset.
+    #[schema(nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
+    timestamp: Option<i64>,
 }
 
 /// Where batches were written.
 #[derive(Debug, serde::Serialize, ToSchema)]
 #[schema(example = json!({"base_offset": 1042, "last_offset": 1050, "durability": "fsync"}))]
 pub(crate) struct BatchesResponse {
-    /// Offset of the first record; absent with `acks=none`.
+    /// Offset of the first record; absent with `acks=none`, and if its producer wrote it so long ago that the partition does not remember where.
     #[schema(nullable = false, maximum = 9_007_199_254_740_991_i64)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) base_offset: Option<u64>,
-    /// Offset of the last record; absent with `acks=none`.
+    /// Offset of the last record; absent with the first.
     #[schema(nullable = false, maximum = 9_007_199_254_740_991_i64)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_offset: Option<u64>,
@@ -88,9 +90,18 @@ pub(crate) fn durability<'p>(acks: Acks, parts: impl IntoIterator<Item = &'p App
     }
 }
 
+/// Where a part of a request went.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) partition: PartitionIndex,
+    pub(crate) appended: Appended,
+    /// If it was written by an earlier request: the timestamps that its records have there, by offset.
+    pub(crate) timestamps: BTreeMap<u64, i64>,
+}
+
 /// The body of a [`ProduceResponse`]. `parts` says where each part went, in the order of the placements' `part`.
-pub(crate) fn body(placements: &[Placement], parts: &[(PartitionIndex, Appended)], durability: &str) -> Vec<u8> {
-    let mut next: Vec<u64> = parts.iter().map(|(_, appended)| appended.base_offset.get()).collect();
+pub(crate) fn body(placements: &[Placement], parts: &[Part], durability: &str) -> Vec<u8> {
+    let mut next: Vec<u64> = parts.iter().map(|part| part.appended.base_offset.get()).collect();
     // 75 bytes hold the names of a result and a number of 16 digits for its offset, of 13 for its timestamp.
     let mut out = Vec::with_capacity(64 + 75 * placements.len());
     out.extend_from_slice(b"{\"results\":[");
@@ -98,14 +109,18 @@ pub(crate) fn body(placements: &[Placement], parts: &[(PartitionIndex, Appended)
         if place > 0 {
             out.push(b',');
         }
-        let (partition, appended) = parts[placement.part];
+        let Part { partition, appended, timestamps } = &parts[placement.part];
         out.extend_from_slice(b"{\"partition\":");
         put_integer(&mut out, partition.get());
-        out.extend_from_slice(b",\"offset\":");
-        put_integer(&mut out, next[placement.part]);
-        next[placement.part] += 1;
-        out.extend_from_slice(b",\"timestamp\":");
-        put_integer(&mut out, appended.append_time.map_or(placement.timestamp, |time| time.millis()));
+        if appended.origin != Origin::Forgotten {
+            let offset = next[placement.part];
+            next[placement.part] += 1;
+            out.extend_from_slice(b",\"offset\":");
+            put_integer(&mut out, offset);
+            let told = timestamps.get(&offset).copied().or(appended.append_time.map(Timestamp::millis));
+            out.extend_from_slice(b",\"timestamp\":");
+            put_integer(&mut out, told.unwrap_or(placement.timestamp));
+        }
         out.push(b'}');
     }
     out.extend_from_slice(b"],\"durability\":");
@@ -165,7 +180,13 @@ mod tests {
             last_offset: offset(base + count - 1),
             append_time: append_time.map(Timestamp::from_millis),
             durability: Durability::Fsync,
+            origin: Origin::Written,
+            key_window_ms: None,
         }
+    }
+
+    fn part(partition: u32, appended: Appended) -> Part {
+        Part { partition: PartitionIndex::new(partition), appended, timestamps: BTreeMap::new() }
     }
 
     const PLACEMENTS: [Placement; 4] = [
@@ -178,7 +199,7 @@ mod tests {
     /// A promise: each record gets the offset that it has, in the order of the request, and the time it was stamped with.
     #[test]
     fn offsets_follow_the_request() {
-        let parts = [(PartitionIndex::new(7), appended(100, 3, None)), (PartitionIndex::new(2), appended(50, 1, Some(9)))];
+        let parts = [part(7, appended(100, 3, None)), part(2, appended(50, 1, Some(9)))];
         let body: Value = serde_json::from_slice(&body(&PLACEMENTS, &parts, "fsync")).unwrap();
         let expected = json!({"results": [
             {"partition": 7, "offset": 100, "timestamp": 1},
@@ -188,6 +209,21 @@ mod tests {
         ], "durability": "fsync"});
         assert_eq!(body, expected);
         assert_eq!(super::body(&[], &[], "none"), b"{\"results\":[],\"durability\":\"none\"}\n");
+    }
+
+    /// A promise: records that were written before have the timestamps of then; if it is not known any more where they are, nothing is said of that.
+    #[test]
+    fn repetitions_tell_of_then() {
+        let then = Part { timestamps: BTreeMap::from([(100, 77), (102, 79)]), ..part(7, appended(100, 3, None)) };
+        let forgotten = part(2, Appended { origin: Origin::Forgotten, ..appended(50, 1, None) });
+        let body: Value = serde_json::from_slice(&body(&PLACEMENTS, &[then, forgotten], "fsync")).unwrap();
+        let expected = json!([
+            {"partition": 7, "offset": 100, "timestamp": 77},
+            {"partition": 2},
+            {"partition": 7, "offset": 101, "timestamp": 3},
+            {"partition": 7, "offset": 102, "timestamp": 79},
+        ]);
+        assert_eq!(body["results"], expected);
     }
 
     /// A promise: an answer promises no more than the weakest of its parts got, and no more than was waited for.

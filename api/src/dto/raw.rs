@@ -59,6 +59,22 @@ impl<'a> RawRecord<'a> {
         })
     }
 
+    /// All of it that must be the same when it comes again.
+    pub(crate) fn fields<'p>(&'p self, value: &'p [u8]) -> Vec<Cow<'p, [u8]>> {
+        let number = |number: Option<i64>| Cow::Owned(number.map(|number| number.to_string()).unwrap_or_default().into_bytes());
+        let key = self.key.as_deref();
+        let has_key = if key.is_some() { &b"key"[..] } else { b"" };
+        let mut fields = vec![
+            Cow::Borrowed(value),
+            Cow::Borrowed(has_key),
+            Cow::Borrowed(key.unwrap_or_default()),
+            number(self.timestamp),
+            number(self.partition.map(i64::from)),
+        ];
+        fields.extend(self.headers.iter().flat_map(|(name, value)| [Cow::Borrowed(name.as_bytes()), Cow::Borrowed(*value)]));
+        fields
+    }
+
     /// The record, with `value` encoded so.
     pub(crate) fn plain<'p>(
         &'p self,

@@ -9,6 +9,8 @@ pub(crate) mod health;
 pub(crate) mod limits;
 pub(crate) mod offsets;
 pub(crate) mod produce;
+pub(crate) mod producers;
+pub(crate) mod replayed;
 pub(crate) mod stream;
 pub(crate) mod topics;
 pub(crate) mod trim;
@@ -29,6 +31,7 @@ pub(crate) fn router() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .merge(topics::router())
         .merge(produce::router())
+        .merge(producers::router())
         .merge(stream::router())
         .merge(fetch::router())
         .merge(offsets::router())

@@ -10,21 +10,21 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
-use tidegate_cluster::{Acks, Appended, Broker, Error, Payload, Topic};
+use tidegate_cluster::{Acks, Appended, Broker, Error, Origin, Payload, Topic};
 use tidegate_types::batch::{BatchRules, StoredBatch};
 use tidegate_types::limits::BATCH_HEADER_BYTES;
 use tidegate_types::record::Record;
-use tidegate_types::{BatchError, Encoding, ErrorCode, Limits, PartitionIndex, RecordBatch};
+use tidegate_types::{BatchError, Encoding, ErrorCode, Limits, PartitionIndex, ProducerStamp, RecordBatch};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{on_own_thread, partition_of, require_partition, unpacking};
+use super::{on_own_thread, partition_of, replayed, require_partition, unpacking};
 use crate::answer::JsonBody;
 use crate::dto::collect::{Collected, Collector, Placement, Rules, accepted_timestamps, problem, too_large};
 use crate::dto::envelope::{ProduceRequest, Strictness, read_envelope};
@@ -34,6 +34,7 @@ use crate::dto::produced::{self, BatchesResponse, ProduceResponse, durability};
 use crate::dto::raw::{self, RawRecord};
 use crate::error::ApiError;
 use crate::extract::{Handling, IgnoredFields, PartitionPath, Query, TopicPath, content_type, read_body, require_json};
+use crate::retry::{IDEMPOTENCY_KEY, KeyHeader, Place, ProducerHeaders, Recognised, Told};
 use crate::state::ApiState;
 
 /// The media type of stored batches.
@@ -42,15 +43,6 @@ pub(crate) const BATCHES: &str = "application/vnd.tidegate.batches";
 const INLINE_BYTES: usize = 256 << 10;
 /// How long a produce waits for its acknowledgement, unless it says.
 const TIMEOUT_MS_DEFAULT: u64 = 30_000;
-
-/// Headers that promise what this version does not keep. Ignoring them would let a client repeat a call that is then written twice.
-const NOT_YET: [HeaderName; 5] = [
-    HeaderName::from_static("idempotency-key"),
-    HeaderName::from_static("producer-id"),
-    HeaderName::from_static("producer-epoch"),
-    HeaderName::from_static("producer-seq"),
-    HeaderName::from_static("transaction-id"),
-];
 
 pub(crate) fn router() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
@@ -139,9 +131,10 @@ impl Waiting {
 /// Produce records
 ///
 /// Writes all records or none. Where the records of one request go is decided by each record's `partition`, else by its key; records
-/// without either stay together. Not to be repeated blindly: a repeated call writes again.
+/// without either stay together. A call with an `Idempotency-Key` may be repeated and is written once; one without is written again.
 #[utoipa::path(
-    post, path = "/v1/topics/{topic}/records", operation_id = "produceRecords", tag = "records", params(TopicPath, ProduceQuery),
+    post, path = "/v1/topics/{topic}/records", operation_id = "produceRecords", tag = "records",
+    params(TopicPath, ProduceQuery, KeyHeader),
     request_body(content = ProduceRequest, content_type = "application/json"),
     responses(
         (status = 200, description = "All records are written, as safely as `durability` says", body = ProduceResponse),
@@ -161,10 +154,11 @@ async fn produce_records(
 
 /// Produce records to a partition
 ///
-/// As `produceRecords`, with the partition in the path.
+/// As `produceRecords`, with the partition in the path. A producer that numbers its records (`Producer-Id`, `Producer-Epoch`, `Producer-Seq`)
+/// may repeat a call too, and keeps their order with several calls under way: up to four that come too early wait a second for those before them.
 #[utoipa::path(
     post, path = "/v1/topics/{topic}/partitions/{partition}/records", operation_id = "produceToPartition", tag = "records",
-    params(PartitionPath, ProduceQuery),
+    params(PartitionPath, ProduceQuery, KeyHeader, ProducerHeaders),
     request_body(content = ProduceRequest, content_type = "application/json"),
     responses(
         (status = 200, description = "All records are written, as safely as `durability` says", body = ProduceResponse),
@@ -191,17 +185,18 @@ async fn produce_json(
 ) -> Result<Response, ApiError> {
     let waiting = Waiting::new(query.acks, query.timeout_ms, state.limits())?;
     let (parts, body) = request.into_parts();
-    refuse_promises(&parts.headers)?;
+    let place = if partition.is_some() { Place::Partition } else { Place::Topic };
+    let recognised = Recognised::read(&parts.headers, place, waiting.acks)?;
     require_json(&parts.headers)?;
     let handling = Handling::of(&parts.headers);
     let (body, _permit) = read_body(state, &parts.headers, body).await?;
-    let (collected, ignored) = if body.len() <= INLINE_BYTES {
-        collect(state, &topic, partition, &body, handling)?
+    let (collected, stamp, ignored) = if body.len() <= INLINE_BYTES {
+        collect(state, &topic, partition, &body, handling, &recognised)?
     } else {
-        let (state, topic) = (state.clone(), Arc::clone(&topic));
-        on_own_thread(move || collect(&state, &topic, partition, &body, handling)).await?
+        let (state, topic, recognised) = (state.clone(), Arc::clone(&topic), recognised.clone());
+        on_own_thread(move || collect(&state, &topic, partition, &body, handling, &recognised)).await?
     };
-    let answer = write_records(state.broker()?, &topic, collected, waiting).await?;
+    let answer = write_records(state, &topic, collected, stamp, waiting).await.map_err(|error| recognised.advise(error))?;
     Ok((ignored, answer).into_response())
 }
 
@@ -212,16 +207,18 @@ fn collect(
     partition: Option<PartitionIndex>,
     body: &[u8],
     handling: Handling,
-) -> Result<(Collected, IgnoredFields), ApiError> {
+    recognised: &Recognised,
+) -> Result<(Collected, Option<ProducerStamp>, IgnoredFields), ApiError> {
     let broker = state.broker()?;
     let text = utf8(body)?;
+    let stamp = recognised.stamp(broker, topic, 0, &[body])?;
     let limits = state.limits();
     let rules = Rules { topic, partition, limits, now: broker.now(), body_bytes: body.len(), is_alone: false };
-    let mut collector = Collector::new(rules, |key: Option<&[u8]>| broker.partition_for(topic, key));
+    let mut collector = Collector::new(rules, |key: Option<&[u8]>| route(broker, topic, stamp, key));
     let mut strictness = Strictness::new(handling);
     read_envelope(text, limits.json_depth, &mut strictness, |index, draft| collector.push(index, draft))
         .map_err(|error| problem(error, text, &rules))?;
-    Ok((collector.finish()?, strictness.into_ignored()))
+    Ok((collector.finish()?, stamp, strictness.into_ignored()))
 }
 
 /// JSON is UTF-8.
@@ -229,28 +226,38 @@ pub(crate) fn utf8(body: &[u8]) -> Result<&str, ApiError> {
     std::str::from_utf8(body).map_err(|error| ApiError::malformed_body(format!("it is no UTF-8 from byte {} on", error.valid_up_to())))
 }
 
-/// Refuses what asks for exactly-once, which this version cannot give.
-pub(crate) fn refuse_promises(headers: &HeaderMap) -> Result<(), ApiError> {
-    match NOT_YET.iter().find(|name| headers.contains_key(*name)) {
-        Some(name) => Err(ApiError::malformed_header(name.as_str(), "this version does not keep what it asks for")),
-        None => Ok(()),
+/// The partition of a record with this key. What comes again goes where it went the first time.
+pub(crate) fn route(broker: &Broker, topic: &Topic, stamp: Option<ProducerStamp>, key: Option<&[u8]>) -> PartitionIndex {
+    match (key, stamp) {
+        (None, Some(stamp)) => broker.partition_of_stamp(topic, stamp),
+        _ => broker.partition_for(topic, key),
     }
 }
 
 /// Writes what was collected and says where it went.
-async fn write_records(broker: &Broker, topic: &Topic, collected: Collected, waiting: Waiting) -> Result<Response, ApiError> {
+async fn write_records(
+    state: &ApiState,
+    topic: &Arc<Topic>,
+    collected: Collected,
+    stamp: Option<ProducerStamp>,
+    waiting: Waiting,
+) -> Result<Response, ApiError> {
     let Collected { parts, placements } = collected;
-    let parts = parts.into_iter().map(|(partition, set)| (partition, Payload::Records(set))).collect();
-    let written = write(broker, topic, parts, waiting).await.map_err(|error| refused(error, &placements))?;
+    let payload = |set| Payload::Records { set, producer: stamp };
+    let parts = parts.into_iter().map(|(partition, set)| (partition, payload(set))).collect();
+    let written = write(state.broker()?, topic, parts, waiting).await.map_err(|error| refused(error, &placements))?;
+    let mut told = Told::numbered(stamp, placements.len());
     let body = match written {
         None => produced::body(&[], &[], durability(waiting.acks, [])),
         Some(outcomes) => {
-            let appended = all_appended(&placements, outcomes)?;
-            let durability = durability(waiting.acks, appended.iter().map(|(_, appended)| appended));
-            produced::body(&placements, &appended, durability)
+            let parts = replayed::parts(state, topic, all_appended(&placements, outcomes)?).await?;
+            parts.iter().for_each(|part| told.note(&part.appended));
+            let durability = durability(waiting.acks, parts.iter().map(|part| &part.appended));
+            produced::body(&placements, &parts, durability)
         }
     };
-    Ok((waiting.status(), [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+    let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((waiting.status(), told.into_headers(), json, body).into_response())
 }
 
 /// What became of each part.
@@ -313,7 +320,7 @@ pub(crate) fn refused(error: Error, placements: &[Placement]) -> ApiError {
 #[utoipa::path(
     post, path = "/v1/topics/{topic}/raw", operation_id = "produceRaw", tag = "records",
     params(
-        TopicPath, ProduceRawQuery,
+        TopicPath, ProduceRawQuery, KeyHeader,
         ("Record-Key" = Option<String>, Header, description = "The key, in visible ASCII", nullable = false),
         ("Record-Key-Base64" = Option<String>, Header, description = "The key, as base64", nullable = false),
         ("Record-Timestamp" = Option<i64>, Header, description = "Milliseconds since 1970-01-01 UTC", nullable = false, minimum = 0,
@@ -336,7 +343,7 @@ async fn produce_raw(
     let limits = state.limits();
     let waiting = Waiting::new(query.acks, query.timeout_ms, limits)?;
     let (parts, body) = request.into_parts();
-    refuse_promises(&parts.headers)?;
+    let recognised = Recognised::read(&parts.headers, Place::Topic, waiting.acks)?;
     let record = RawRecord::read(&parts.headers, query.partition)?;
     let broker = state.broker()?;
     let topic = broker.topic(path.topic.as_str())?;
@@ -355,18 +362,20 @@ async fn produce_raw(
         on_own_thread(move || raw::encoding(&headers, &value, json_depth)).await?
     };
     let rules = Rules { topic: &topic, partition: None, limits, now: broker.now(), body_bytes: value.len(), is_alone: true };
-    let mut collector = Collector::new(rules, |key: Option<&[u8]>| broker.partition_for(&topic, key));
+    let stamp = recognised.stamp(broker, &topic, 0, &record.fields(&value).iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
+    let mut collector = Collector::new(rules, |key: Option<&[u8]>| route(broker, &topic, stamp, key));
     collector.push_only(record.plain(encoding, &value)).map_err(|error| problem(error, "", &rules))?;
-    write_records(broker, &topic, collector.finish()?, waiting).await
+    write_records(&state, &topic, collector.finish()?, stamp, waiting).await.map_err(|error| recognised.advise(error))
 }
 
 /// Produce stored batches
 ///
 /// Record batches of version 2, back to back, as `fetchBatches` gives them. Each is walked to its last byte before anything is written;
-/// then all are, or none, with new offsets.
+/// then all are, or none, with new offsets. A batch with a producer id (`initProducer`), an epoch and a base sequence in its header comes alone, and
+/// may be sent again: the partition writes it once.
 #[utoipa::path(
     post, path = "/v1/topics/{topic}/partitions/{partition}/batches", operation_id = "produceBatches", tag = "records",
-    params(PartitionPath, ProduceQuery),
+    params(PartitionPath, ProduceQuery, KeyHeader),
     request_body(content = RawBytes, content_type = "application/vnd.tidegate.batches", description = "The batches"),
     responses(
         (status = 200, description = "All batches are written, as safely as `durability` says", body = BatchesResponse),
@@ -383,14 +392,14 @@ async fn produce_batches(
     let waiting = Waiting::new(query.acks, query.timeout_ms, state.limits())?;
     let topic = partition_of(state.broker()?, path.topic.as_str(), path.partition)?;
     let (parts, body) = request.into_parts();
-    refuse_promises(&parts.headers)?;
+    let recognised = Recognised::read(&parts.headers, Place::Batches, waiting.acks)?;
     if content_type(&parts.headers)?.as_deref() != Some(BATCHES) {
         return Err(ApiError::new(ErrorCode::UnsupportedMediaType, format!("this path takes {BATCHES}")).with("supported", vec![BATCHES]));
     }
     let (body, _permit) = read_body(&state, &parts.headers, body).await?;
     let walked = {
-        let (walking, topic) = (state.clone(), Arc::clone(&topic));
-        let walk = move |body: &Bytes| walk_batches(&walking, &topic, body);
+        let (walking, topic, recognised) = (state.clone(), Arc::clone(&topic), recognised.clone());
+        let walk = move |body: &Bytes| stamped(&walking, &topic, walk_batches(&walking, &topic, body)?, &recognised, body);
         if is_packed(&body) {
             unpacking(&state, move || walk(&body)).await?
         } else if body.len() <= INLINE_BYTES {
@@ -399,17 +408,47 @@ async fn produce_batches(
             on_own_thread(move || walk(&body)).await?
         }
     };
-    let outcomes = write(state.broker()?, &topic, vec![(path.partition, Payload::Batches(walked))], waiting).await?;
+    let stamp = walked.first().and_then(RecordBatch::producer);
+    if stamp.is_some() && waiting.acks == Acks::None {
+        return Err(ApiError::malformed_parameter("acks", "with 'none' nobody learns whether a numbered batch is to be sent again"));
+    }
+    let mut told = Told::numbered(stamp, walked.iter().map(RecordBatch::record_count).sum::<u64>().try_into().unwrap_or(usize::MAX));
+    let advise = |error: Error| match stamp {
+        Some(stamp) if !stamp.is_keyed() => ApiError::from(error).advised_by_number(),
+        _ => recognised.advise(error.into()),
+    };
+    let outcomes = write(state.broker()?, &topic, vec![(path.partition, Payload::Batches(walked))], waiting).await.map_err(advise)?;
     let appended = match outcomes.and_then(|mut outcomes| outcomes.pop()) {
-        Some((_, outcome)) => Some(outcome?),
+        Some((_, outcome)) => Some(outcome.map_err(advise)?),
         None => None,
     };
+    appended.iter().for_each(|appended| told.note(appended));
+    let known = appended.filter(|appended| appended.origin != Origin::Forgotten);
     let answer = BatchesResponse {
-        base_offset: appended.map(|appended| appended.base_offset.get()),
-        last_offset: appended.map(|appended| appended.last_offset.get()),
+        base_offset: known.map(|appended| appended.base_offset.get()),
+        last_offset: known.map(|appended| appended.last_offset.get()),
         durability: durability(waiting.acks, &appended),
     };
-    Ok((waiting.status(), JsonBody(answer)).into_response())
+    Ok((waiting.status(), told.into_headers(), JsonBody(answer)).into_response())
+}
+
+/// Batches that come under a key carry it; numbered ones have their own.
+fn stamped(
+    state: &ApiState,
+    topic: &Topic,
+    batches: Vec<RecordBatch>,
+    recognised: &Recognised,
+    body: &Bytes,
+) -> Result<Vec<RecordBatch>, ApiError> {
+    let Some(stamp) = recognised.stamp(state.broker()?, topic, 0, &[body])? else { return Ok(batches) };
+    let mut stamped = Vec::with_capacity(batches.len());
+    for (chunk, batch) in (0_u64..).zip(batches) {
+        if batch.producer().is_some() {
+            return Err(ApiError::malformed_header(IDEMPOTENCY_KEY.as_str(), "the batch has a producer id, which says the same"));
+        }
+        stamped.push(batch.with_producer(recognised.chunk(state.broker()?, topic, chunk, stamp)?));
+    }
+    Ok(stamped)
 }
 
 /// Whether a batch in `body` has to be unpacked, which can take long however small it is.
@@ -483,16 +522,6 @@ mod tests {
         }
         let short = Limits { produce_timeout_ms: 5, ..limits };
         assert_eq!(Waiting::new(None, None, &short).unwrap().timeout, Duration::from_millis(5));
-    }
-
-    /// A promise: who asks for exactly-once is told that there is none, rather than being written twice.
-    #[test]
-    fn promises_that_are_not_kept_are_refused() {
-        assert!(refuse_promises(&HeaderMap::new()).is_ok());
-        for name in NOT_YET {
-            let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("x"))]);
-            assert_eq!(refuse_promises(&headers).unwrap_err().code(), ErrorCode::MalformedHeader, "{name}");
-        }
     }
 
     /// A promise: what the broker refuses is told in the places of the request.

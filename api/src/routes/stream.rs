@@ -12,12 +12,12 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tidegate_cluster::{Broker, Payload, Topic};
-use tidegate_types::{ErrorCode, PartitionIndex, SideEffects};
+use tidegate_types::{ErrorCode, PartitionIndex, ProducerStamp, SideEffects};
 use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::produce::{ProduceQuery, RawBytes, Waiting, all_appended, refuse_promises, refused, utf8, write};
+use super::produce::{ProduceQuery, RawBytes, Waiting, all_appended, refused, route, utf8, write};
 use crate::answer::JsonBody;
 use crate::dto::collect::{Collected, Collector, Rules, problem};
 use crate::dto::envelope::{Draft, Strictness};
@@ -26,6 +26,7 @@ use crate::dto::produced::{LastOffset, StreamResponse};
 use crate::error::ApiError;
 use crate::extract::{BodyLines, Handling, Query, TopicPath, content_type};
 use crate::json::Scanner;
+use crate::retry::{KeyHeader, Place, Recognised, Told};
 use crate::state::ApiState;
 
 /// Lines of a piece: what one failure can leave in doubt.
@@ -45,8 +46,10 @@ pub(crate) fn router() -> OpenApiRouter<ApiState> {
 /// One record a line, as in `ProduceRequest.records`; blank lines are passed over. The records are written in pieces of up to 1,000
 /// lines while the body arrives; the answer comes at its end. If a line is bad or a piece fails, the problem says in
 /// `committed_records` how many records are written, in `line` where to go on, and in `in_doubt` whether some from there on may be written.
+/// With an `Idempotency-Key` the whole body may be sent again instead: each piece is written once.
 #[utoipa::path(
-    post, path = "/v1/topics/{topic}/records/stream", operation_id = "produceStream", tag = "records", params(TopicPath, ProduceQuery),
+    post, path = "/v1/topics/{topic}/records/stream", operation_id = "produceStream", tag = "records",
+    params(TopicPath, ProduceQuery, KeyHeader),
     request_body(content = RawBytes, content_type = "application/x-ndjson", description = "Records, one a line"),
     responses(
         (status = 200, description = "All records are written", body = StreamResponse),
@@ -63,7 +66,7 @@ async fn produce_stream(
     let waiting = Waiting::new(query.acks, query.timeout_ms, state.limits())?;
     let topic = state.broker()?.topic(path.topic.as_str())?;
     let (parts, body) = request.into_parts();
-    refuse_promises(&parts.headers)?;
+    let recognised = Recognised::read(&parts.headers, Place::Topic, waiting.acks)?;
     if let Some(essence) = content_type(&parts.headers)?
         && !MEDIA_TYPES.contains(&essence.as_str())
     {
@@ -77,13 +80,15 @@ async fn produce_stream(
         state: &state,
         topic,
         waiting,
+        recognised,
+        told: Told::default(),
         strictness: Strictness::new(Handling::of(&parts.headers)),
         committed: 0,
         last: BTreeMap::new(),
     };
     stream.run(lines).await.map_err(|stopped| stream.problem(stopped))?;
     let answer = StreamResponse { committed_records: stream.committed, last: stream.last_offsets() };
-    Ok((waiting.status(), stream.strictness.into_ignored(), JsonBody(answer)).into_response())
+    Ok((waiting.status(), stream.told.into_headers(), stream.strictness.into_ignored(), JsonBody(answer)).into_response())
 }
 
 /// A stream on its way in.
@@ -91,6 +96,8 @@ struct Stream<'s> {
     state: &'s ApiState,
     topic: Arc<Topic>,
     waiting: Waiting,
+    recognised: Recognised,
+    told: Told,
     strictness: Strictness,
     committed: u64,
     /// The last offset of each partition that was written to; `None` if nobody waited for it.
@@ -122,8 +129,8 @@ impl Stream<'_> {
     async fn write_piece(&mut self, first_line: u64, lines: &[Bytes]) -> Result<(), Stopped> {
         let mut done = 0;
         while done < lines.len() {
-            let Gathered { collected, used, bad } = self.gather(&lines[done..], first_line + done as u64)?;
-            self.write(collected).await.map_err(|error| Stopped { line: first_line + done as u64, error })?;
+            let Gathered { collected, stamp, used, bad } = self.gather(&lines[done..], first_line + done as u64)?;
+            self.write(collected, stamp).await.map_err(|error| Stopped { line: first_line + done as u64, error })?;
             done += used;
             if let Some(error) = bad {
                 return Err(Stopped { line: first_line + done as u64, error });
@@ -139,7 +146,8 @@ impl Stream<'_> {
         let body_bytes = lines.iter().map(Bytes::len).sum();
         let limits = state.limits();
         let rules = Rules { topic: &topic, partition: None, limits, now: broker.now(), body_bytes, is_alone: true };
-        let mut collector = Collector::new(rules, |key: Option<&[u8]>| broker.partition_for(&topic, key));
+        let place = self.recognised.stamp(broker, &topic, first_line, &[]).map_err(|error| Stopped { line: first_line, error })?;
+        let mut collector = Collector::new(rules, |key: Option<&[u8]>| route(broker, &topic, place, key));
         let mut used = 0;
         let mut bad = None;
         for line in lines {
@@ -153,7 +161,10 @@ impl Stream<'_> {
             }
         }
         let collected = if collector.len() == 0 { None } else { collector.finish().ok() };
-        Ok(Gathered { collected, used, bad })
+        // What came after a bad line is not in it: sent again with the line mended, it is another chunk.
+        let fields: Vec<_> = lines[..used].iter().map(AsRef::as_ref).collect();
+        let stamp = self.recognised.stamp(broker, &topic, first_line, &fields).map_err(|error| Stopped { line: first_line, error })?;
+        Ok(Gathered { collected, stamp, used, bad })
     }
 
     fn take_line<R: Fn(Option<&[u8]>) -> PartitionIndex>(
@@ -175,16 +186,17 @@ impl Stream<'_> {
         collector.take_rejection().map_or(Ok(Taken::Yes), Err)
     }
 
-    async fn write(&mut self, collected: Option<Collected>) -> Result<(), ApiError> {
+    async fn write(&mut self, collected: Option<Collected>, stamp: Option<ProducerStamp>) -> Result<(), ApiError> {
         let Some(Collected { parts, placements }) = collected else { return Ok(()) };
         let broker: &Broker = self.state.broker()?;
         let partitions: Vec<PartitionIndex> = parts.iter().map(|(partition, _)| *partition).collect();
-        let parts = parts.into_iter().map(|(partition, set)| (partition, Payload::Records(set))).collect();
+        let parts = parts.into_iter().map(|(partition, set)| (partition, Payload::Records { set, producer: stamp })).collect();
         let outcomes = write(broker, &self.topic, parts, self.waiting).await.map_err(|error| refused(error, &placements))?;
         match outcomes {
             None => self.last.extend(partitions.iter().map(|partition| (partition.get(), None))),
             Some(outcomes) => {
-                let appended = all_appended(&placements, outcomes)?;
+                let appended = all_appended(&placements, outcomes).map_err(|error| self.recognised.advise(error))?;
+                appended.iter().for_each(|(_, appended)| self.told.note(appended));
                 self.last.extend(appended.iter().map(|(partition, appended)| (partition.get(), Some(appended.last_offset.get()))));
             }
         }
@@ -207,6 +219,8 @@ impl Stream<'_> {
 /// What was made of some lines.
 struct Gathered {
     collected: Option<Collected>,
+    /// What they are recognised by when they come again.
+    stamp: Option<ProducerStamp>,
     /// Lines that are in it, blank ones included.
     used: usize,
     /// What is wrong with the line after them, if that is why it ends.

@@ -67,7 +67,7 @@ impl Partitions {
         Self {
             node_id: config.node_id,
             store,
-            surroundings: Surroundings { disk, clock },
+            surroundings: Surroundings { disk, clock, producer_expiration: config.producer_expiration },
             limits: config.limits.clone(),
             recovery_threads: config.recovery_threads.max(1),
             open: ArcSwap::default(),

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidegate_types::topic_config::TimestampType;
-use tidegate_types::{PartitionIndex, RecordBatch, RecordSet, Timestamp, TopicConfig, limits};
+use tidegate_types::{BatchError, PartitionIndex, RecordBatch, RecordSet, Timestamp, TopicConfig, limits};
 
 use super::{Acks, Broker, Payload, Ticket};
 use crate::error::Error;
 use crate::metadata::image::Topic;
-use crate::partition::{Partition, Slot};
+use crate::partition::{Partition, Slot, stamps};
 
 impl Broker {
     /// The partition that a record belongs to: by its key's hash, or one that stays the same for a while for records without a key.
@@ -25,7 +25,7 @@ impl Broker {
     /// At most one part a partition.
     ///
     /// # Errors
-    /// [`Error::PartitionNotFound`], [`Error::RecordRejected`], [`Error::RecordTooLarge`], [`Error::Overloaded`], [`Error::NotLeader`],
+    /// [`Error::PartitionNotFound`], [`Error::KeyReused`], [`Error::RecordRejected`], [`Error::RecordTooLarge`], [`Error::Overloaded`], [`Error::NotLeader`],
     /// [`Error::LeaderUnavailable`], [`Error::Draining`], or what has stopped the partition's writer.
     pub fn produce(&self, topic: &Topic, parts: Vec<(PartitionIndex, Payload)>, acks: Acks) -> Result<Vec<Ticket>, Error> {
         if self.is_draining() {
@@ -40,6 +40,9 @@ impl Broker {
             assert!(seen.insert(partition), "at most one part a partition");
             let open = self.partition(topic, partition)?;
             check(part, &payload, &topic.config, now)?;
+            if stamps(&payload).any(|(stamp, _)| stamp.is_keyed() && open.keys().is_other(stamp)) {
+                return Err(Error::KeyReused);
+            }
             let bytes = payload_bytes(&payload);
             admitted.push((open.reserve(bytes, self.in_flight())?, payload, bytes));
         }
@@ -61,14 +64,17 @@ impl Broker {
 
 fn payload_bytes(payload: &Payload) -> usize {
     match payload {
-        Payload::Records(set) => set.bytes() + limits::BATCH_HEADER_BYTES,
+        Payload::Records { set, .. } => set.bytes() + limits::BATCH_HEADER_BYTES,
         Payload::Batches(batches) => batches.iter().map(RecordBatch::len).sum(),
     }
 }
 
 /// The rules that only the topic knows. Batches have been walked by these rules where they came in.
 fn check(part: usize, payload: &Payload, config: &TopicConfig, now: Timestamp) -> Result<(), Error> {
-    let Payload::Records(set) = payload else { return Ok(()) };
+    let set = match payload {
+        Payload::Records { set, .. } => set,
+        Payload::Batches(batches) => return check_producers(batches),
+    };
     let actual = set.bytes() + limits::BATCH_HEADER_BYTES;
     if actual > config.batch_bytes_max {
         return Err(Error::RecordTooLarge { part, actual, limit: config.batch_bytes_max });
@@ -77,6 +83,16 @@ fn check(part: usize, payload: &Payload, config: &TopicConfig, now: Timestamp) -
         Some((index, reason)) => Err(Error::RecordRejected { part, index, reason }),
         None => Ok(()),
     }
+}
+
+/// Batches that are numbered come one at a time: if the second of two were refused, the first would be written.
+fn check_producers(batches: &[RecordBatch]) -> Result<(), Error> {
+    let is_numbered = |batch: &RecordBatch| batch.producer().is_some_and(|stamp| !stamp.is_keyed());
+    if batches.len() > 1 && batches.iter().any(is_numbered) {
+        let reason = "a request with a producer id has one batch";
+        return Err(BatchError::Rule { index: None, reason }.into());
+    }
+    Ok(())
 }
 
 fn broken_rule(set: &RecordSet, config: &TopicConfig, now: Timestamp) -> Option<(usize, &'static str)> {

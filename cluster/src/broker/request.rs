@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_types::topic_config::Durability;
-use tidegate_types::{LeaderEpoch, NodeId, Offset, PartitionIndex, RecordBatch, RecordSet, Timestamp, TopicName};
+use tidegate_types::{LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerStamp, RecordBatch, RecordSet, Timestamp, TopicName};
 use tokio::sync::oneshot;
 
 use crate::admission::Permit;
@@ -29,8 +29,13 @@ pub enum Acks {
 /// What is produced to one partition: one request's records for it stay together.
 #[derive(Debug)]
 pub enum Payload {
-    /// Records, to be put into a batch with others'.
-    Records(RecordSet),
+    /// Records, to be put into a batch with others', or into one of their own if they have a producer.
+    Records {
+        /// The records.
+        set: RecordSet,
+        /// Who sends them.
+        producer: Option<ProducerStamp>,
+    },
     /// Whole batches, walked: written as they are, one after the other, all or none.
     Batches(Vec<RecordBatch>),
 }
@@ -46,6 +51,21 @@ pub struct Appended {
     pub append_time: Option<Timestamp>,
     /// What the topic promised when it was written: its config may have changed since the request came.
     pub durability: Durability,
+    /// Whether this request has written it.
+    pub origin: Origin,
+    /// Of a request with a key: how long it is remembered, in ms.
+    pub key_window_ms: Option<i64>,
+}
+
+/// Which request has written what is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This one.
+    Written,
+    /// One before with the same stamp: the offsets are those of then.
+    Replayed,
+    /// One long before with the same stamp: where is not known any more, so the offsets mean nothing.
+    Forgotten,
 }
 
 /// A claim on the answer to one append. The append itself runs to its end whether or not anybody waits.

@@ -63,6 +63,7 @@ impl Node {
             compaction_backoff: Duration::from_secs(3_600),
             compaction_memory: 1 << 20,
             compaction_bytes_per_second: u64::MAX,
+            producer_expiration: PRODUCER_EXPIRATION,
         };
         change(&mut config);
         let parts = BrokerParts {
@@ -93,7 +94,7 @@ impl Node {
     /// Starts an append of records with these values.
     fn send(&self, topic: &Topic, values: &[&str], acks: Acks) -> Result<Ticket, Error> {
         let set = set(self.broker.now(), values);
-        let mut tickets = self.broker.produce(topic, vec![(PartitionIndex::new(0), Payload::Records(set))], acks)?;
+        let mut tickets = self.broker.produce(topic, vec![(PartitionIndex::new(0), Payload::Records { set, producer: None })], acks)?;
         Ok(tickets.remove(0))
     }
 
@@ -506,7 +507,7 @@ async fn a_topics_rules_are_checked_first() {
     let small = node.topic("small", &[("max.message.bytes", "1024")]).await;
     assert!(matches!(node.produce(&small, &[&"x".repeat(2000)]).await, Err(Error::RecordTooLarge { part: 0, limit: 1024, .. })));
     let aged = node.topic("aged", &[("message.timestamp.before.max.ms", "1000")]).await;
-    let old = vec![(PartitionIndex::new(0), Payload::Records(set(Timestamp::from_millis(1_000), &["old"])))];
+    let old = vec![(PartitionIndex::new(0), Payload::Records { set: set(Timestamp::from_millis(1_000), &["old"]), producer: None })];
     assert!(matches!(node.broker.produce(&aged, old, Acks::All), Err(Error::RecordRejected { .. })));
     for topic in [&compacted, &small, &aged] {
         assert!(node.read_all(topic).await.is_empty());

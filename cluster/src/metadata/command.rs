@@ -74,6 +74,27 @@ pub enum Command {
         /// The topic.
         id: TopicId,
     },
+    /// Takes a block of producer ids, to be given out by one node.
+    ClaimProducerIds {
+        /// The first of them, as the proposer sees it: the one after all that were ever claimed.
+        first: i64,
+        /// How many.
+        count: u32,
+    },
+    /// Begins a producer's next epoch under a name.
+    BindProducer {
+        /// The name.
+        name: String,
+        /// Its id: the one it has, or a claimed one if it has none or has used up its epochs.
+        producer_id: i64,
+        /// The epoch, as the proposer sees it: the one after that which the name has with this id, or 0.
+        epoch: i16,
+    },
+    /// Forgets a name.
+    UnbindProducer {
+        /// The name.
+        name: String,
+    },
 }
 
 /// What became of a command.
@@ -109,6 +130,18 @@ pub enum Refusal {
         /// How many there are.
         actual: u32,
     },
+    /// Somebody else has claimed ids in the meantime.
+    #[error("the next producer id is {next} by now")]
+    ProducerIdsClaimed {
+        /// The next one.
+        next: i64,
+    },
+    /// The name has another id or epoch than the proposer knew, or none.
+    #[error("the producer has changed")]
+    ProducerChanged,
+    /// As many names are bound as may be.
+    #[error("no more producers can be bound")]
+    TooManyProducers,
     /// A replica is put on a node that is not registered.
     #[error("node {node_id} is not registered")]
     UnknownNode {
@@ -167,6 +200,12 @@ pub(crate) mod tests {
                 r#"{"alter_topic":{"id":"00000000-0000-0000-0000-000000000002","partition_count":2,"added":[[1]],"set":{"segment.bytes":"1048576"},"unset":["retention.ms"]}}"#,
             ),
             (Command::DeleteTopic { id }, r#"{"delete_topic":{"id":"00000000-0000-0000-0000-000000000002"}}"#),
+            (Command::ClaimProducerIds { first: 1000, count: 500 }, r#"{"claim_producer_ids":{"first":1000,"count":500}}"#),
+            (
+                Command::BindProducer { name: "meter-7".to_owned(), producer_id: 1001, epoch: 3 },
+                r#"{"bind_producer":{"name":"meter-7","producer_id":1001,"epoch":3}}"#,
+            ),
+            (Command::UnbindProducer { name: "meter-7".to_owned() }, r#"{"unbind_producer":{"name":"meter-7"}}"#),
         ]
     }
 
@@ -199,6 +238,9 @@ pub(crate) mod tests {
             (Outcome::Refused(Refusal::TopicNotFound), r#"{"refused":"topic_not_found"}"#),
             (Outcome::Refused(Refusal::PartitionsChanged { actual: 3 }), r#"{"refused":{"partitions_changed":{"actual":3}}}"#),
             (Outcome::Refused(Refusal::UnknownNode { node_id: NodeId::new(4) }), r#"{"refused":{"unknown_node":{"node_id":4}}}"#),
+            (Outcome::Refused(Refusal::ProducerIdsClaimed { next: 7 }), r#"{"refused":{"producer_ids_claimed":{"next":7}}}"#),
+            (Outcome::Refused(Refusal::ProducerChanged), r#"{"refused":"producer_changed"}"#),
+            (Outcome::Refused(Refusal::TooManyProducers), r#"{"refused":"too_many_producers"}"#),
             (Outcome::Refused(Refusal::BadAssignment), r#"{"refused":"bad_assignment"}"#),
         ] {
             assert_eq!(serde_json::to_string(&outcome).unwrap(), json);

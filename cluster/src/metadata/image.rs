@@ -27,6 +27,19 @@ pub struct MetadataImage {
     pub nodes: BTreeMap<NodeId, Node>,
     /// Topics by name.
     pub topics: BTreeMap<TopicName, Arc<Topic>>,
+    /// The next producer id that nobody has claimed.
+    pub next_producer_id: i64,
+    /// The producers that have a name bound to their id, by name.
+    pub producers: BTreeMap<String, Producer>,
+}
+
+/// A producer whose name is bound to an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Producer {
+    /// Its id.
+    pub producer_id: i64,
+    /// Its current epoch.
+    pub epoch: i16,
 }
 
 impl MetadataImage {

@@ -9,12 +9,36 @@ use serde::{Deserialize, Serialize};
 use tidegate_types::{ClusterId, LeaderEpoch, NodeId, Timestamp, TopicConfig, TopicId, TopicName, topic_config};
 use uuid::Uuid;
 
-use super::image::{ClusterSecret, MetadataImage, Node, PartitionState, Topic};
+use super::image::{ClusterSecret, MetadataImage, Node, PartitionState, Producer, Topic};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ClusterRecord {
     pub(super) cluster_id: ClusterId,
     pub(super) secret: ClusterSecret,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) next_producer_id: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ProducerRecord {
+    pub(super) name: String,
+    producer_id: i64,
+    epoch: i16,
+}
+
+impl ProducerRecord {
+    pub(super) fn of(name: &str, Producer { producer_id, epoch }: Producer) -> Self {
+        Self { name: name.to_owned(), producer_id, epoch }
+    }
+
+    pub(super) fn producer(&self) -> Producer {
+        Producer { producer_id: self.producer_id, epoch: self.epoch }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +82,8 @@ pub(super) struct StateRecord {
     pub(super) nodes: Vec<NodeRecord>,
     #[serde(default)]
     pub(super) topics: Vec<TopicRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) producers: Vec<ProducerRecord>,
 }
 
 impl StateRecord {
@@ -66,12 +92,13 @@ impl StateRecord {
             cluster: cluster_record(image),
             nodes: image.nodes.values().map(NodeRecord::from).collect(),
             topics: image.topics.values().map(|topic| TopicRecord::from(topic.as_ref())).collect(),
+            producers: image.producers.iter().map(|(name, producer)| ProducerRecord::of(name, *producer)).collect(),
         }
     }
 }
 
 pub(super) fn cluster_record(image: &MetadataImage) -> Option<ClusterRecord> {
-    Some(ClusterRecord { cluster_id: image.cluster_id?, secret: image.secret? })
+    Some(ClusterRecord { cluster_id: image.cluster_id?, secret: image.secret?, next_producer_id: image.next_producer_id })
 }
 
 impl From<&Node> for NodeRecord {

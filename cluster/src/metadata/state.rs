@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_storage::kv::MetadataKey;
-use tidegate_types::{LeaderEpoch, NodeId, TopicId, TopicName};
+use tidegate_types::producer::EPOCH_MAX;
+use tidegate_types::{LeaderEpoch, NodeId, Offset, TopicId, TopicName, limits};
 
 use super::codec::{self, CodecError};
 use super::command::{Command, Outcome, Refusal};
-use super::image::{MetadataImage, Node, PartitionState, Topic};
-use super::records::{self, ClusterRecord, NodeRecord, StateRecord, TopicRecord};
+use super::image::{MetadataImage, Node, PartitionState, Producer, Topic};
+use super::records::{self, ClusterRecord, NodeRecord, ProducerRecord, StateRecord, TopicRecord};
 
 /// The metadata as the log has made it so far.
 ///
@@ -46,7 +47,9 @@ impl MetadataState {
 
     fn carry_out(&mut self, index: u64, command: &Command) -> Result<MetadataKey, Refusal> {
         match command {
-            Command::InitCluster { cluster_id, secret } => self.init_cluster(&ClusterRecord { cluster_id: *cluster_id, secret: *secret }),
+            Command::InitCluster { cluster_id, secret } => {
+                self.init_cluster(&ClusterRecord { cluster_id: *cluster_id, secret: *secret, next_producer_id: 0 })
+            }
             Command::RegisterNode { node_id, client_address, peer_address, rack, directory_id } => Ok(self.register_node(Node {
                 node_id: *node_id,
                 client_address: client_address.clone(),
@@ -78,6 +81,11 @@ impl MetadataState {
                 Ok(())
             }),
             Command::DeleteTopic { id } => self.delete_topic(*id),
+            Command::ClaimProducerIds { first, count } => self.claim_producer_ids(*first, *count),
+            Command::BindProducer { name, producer_id, epoch } => {
+                self.bind_producer(name, Producer { producer_id: *producer_id, epoch: *epoch })
+            }
+            Command::UnbindProducer { name } => self.unbind_producer(name),
         }
     }
 
@@ -118,6 +126,45 @@ impl MetadataState {
         Ok(MetadataKey::Topic(id))
     }
 
+    fn claim_producer_ids(&mut self, first: i64, count: u32) -> Result<MetadataKey, Refusal> {
+        let next = self.image.next_producer_id;
+        // Ids go through JSON, whose readers hold whole numbers up to 2^53 - 1.
+        let after = next.checked_add(i64::from(count)).filter(|after| *after <= Offset::MAX.to_i64());
+        match after {
+            Some(after) if first == next => {
+                self.image_mut().next_producer_id = after;
+                Ok(MetadataKey::Cluster)
+            }
+            _ => Err(Refusal::ProducerIdsClaimed { next }),
+        }
+    }
+
+    /// Each binding is a later epoch, so that whoever wrote under the name before is fenced.
+    fn bind_producer(&mut self, name: &str, producer: Producer) -> Result<MetadataKey, Refusal> {
+        let follows = match self.image.producers.get(name) {
+            None => producer.epoch == 0,
+            Some(known) if known.producer_id == producer.producer_id => known.epoch.checked_add(1) == Some(producer.epoch),
+            Some(known) => known.epoch == EPOCH_MAX && producer.epoch == 0,
+        };
+        let is_claimed = (0..self.image.next_producer_id).contains(&producer.producer_id);
+        if !follows || !is_claimed {
+            return Err(Refusal::ProducerChanged);
+        }
+        if self.image.producers.len() >= limits::BOUND_PRODUCERS_MAX && !self.image.producers.contains_key(name) {
+            return Err(Refusal::TooManyProducers);
+        }
+        self.image_mut().producers.insert(name.to_owned(), producer);
+        Ok(MetadataKey::Producer(name.to_owned()))
+    }
+
+    fn unbind_producer(&mut self, name: &str) -> Result<MetadataKey, Refusal> {
+        if !self.image.producers.contains_key(name) {
+            return Err(Refusal::ProducerChanged);
+        }
+        self.image_mut().producers.remove(name);
+        Ok(MetadataKey::Producer(name.to_owned()))
+    }
+
     /// New partitions on these replicas: nothing is written yet, so all are in sync and the preferred one leads.
     fn place(&self, assignments: &[Vec<NodeId>]) -> Result<Vec<PartitionState>, Refusal> {
         if assignments.is_empty() {
@@ -155,6 +202,7 @@ impl MetadataState {
         let image = self.image_mut();
         image.cluster_id = Some(cluster.cluster_id);
         image.secret = Some(cluster.secret);
+        image.next_producer_id = cluster.next_producer_id;
     }
 
     fn image_mut(&mut self) -> &mut MetadataImage {
@@ -165,11 +213,14 @@ impl MetadataState {
 /// The state as it is stored.
 impl MetadataState {
     /// What is stored under `key`; `None` if there is nothing (any more).
-    pub fn record(&self, key: MetadataKey) -> Option<Vec<u8>> {
+    pub fn record(&self, key: &MetadataKey) -> Option<Vec<u8>> {
         match key {
             MetadataKey::Cluster => records::cluster_record(&self.image).map(|record| codec::encode(&record)),
-            MetadataKey::Node(id) => self.image.nodes.get(&id).map(|node| codec::encode(&NodeRecord::from(node))),
-            MetadataKey::Topic(id) => self.topic(id).map(|topic| codec::encode(&TopicRecord::from(topic.as_ref()))),
+            MetadataKey::Node(id) => self.image.nodes.get(id).map(|node| codec::encode(&NodeRecord::from(node))),
+            MetadataKey::Topic(id) => self.topic(*id).map(|topic| codec::encode(&TopicRecord::from(topic.as_ref()))),
+            MetadataKey::Producer(name) => {
+                self.image.producers.get(name).map(|producer| codec::encode(&ProducerRecord::of(name, *producer)))
+            }
         }
     }
 
@@ -177,7 +228,8 @@ impl MetadataState {
     pub fn keys(&self) -> Vec<MetadataKey> {
         let cluster = self.image.cluster_id.map(|_| MetadataKey::Cluster);
         let nodes = self.image.nodes.keys().copied().map(MetadataKey::Node);
-        cluster.into_iter().chain(nodes).chain(self.names.keys().copied().map(MetadataKey::Topic)).collect()
+        let producers = self.image.producers.keys().cloned().map(MetadataKey::Producer);
+        cluster.into_iter().chain(nodes).chain(self.names.keys().copied().map(MetadataKey::Topic)).chain(producers).collect()
     }
 
     /// The state from all that is stored.
@@ -196,6 +248,10 @@ impl MetadataState {
                 MetadataKey::Topic(_) => {
                     let record: TopicRecord = codec::decode("a topic's record", record)?;
                     state.put_topic(record.into());
+                }
+                MetadataKey::Producer(_) => {
+                    let record: ProducerRecord = codec::decode("a producer's record", record)?;
+                    state.image_mut().producers.insert(record.name.clone(), record.producer());
                 }
             }
         }
@@ -223,6 +279,8 @@ impl MetadataState {
         for topic in record.topics {
             state.put_topic(topic.into());
         }
+        let producers = record.producers.iter().map(|record| (record.name.clone(), record.producer()));
+        state.image_mut().producers.extend(producers);
         Ok(state)
     }
 }

@@ -83,7 +83,7 @@ fn published(state: &MetadataState, progress: &Progress) -> Published {
 fn batch(state: &MetadataState, progress: &Progress, keys: impl IntoIterator<Item = MetadataKey>) -> MetadataBatch {
     let mut batch = MetadataBatch { applied: codec::encode(&AppliedRecord::from(progress)), ..MetadataBatch::default() };
     for key in keys {
-        match state.record(key) {
+        match state.record(&key) {
             Some(record) => batch.puts.push((key, record)),
             None => batch.deletes.push(key),
         }

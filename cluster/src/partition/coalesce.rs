@@ -4,10 +4,16 @@
 
 use std::collections::VecDeque;
 
+use tidegate_storage::Producers;
+use tidegate_storage::producers::Plan;
 use tidegate_types::topic_config::TimestampType;
 use tidegate_types::{BatchBuilder, LeaderEpoch, Offset, RecordBatch, SequencedBatch, Timestamp, TopicConfig, limits};
+use tokio::time::Instant;
 
-use crate::broker::{Appended, Payload};
+use super::fate::{Fate, judge, last_of, stamps};
+use super::parked::Parked;
+use crate::broker::{Appended, Origin, Payload};
+use crate::error::Error;
 
 /// Bytes of one write, unless a single append is larger: long enough for the disk's rate, short enough for those who wait behind it.
 const GROUP_BYTES_MAX: usize = 4 << 20;
@@ -17,64 +23,187 @@ const GROUP_BYTES_MAX: usize = 4 << 20;
 pub(crate) struct Waiting<T> {
     pub(crate) payload: Payload,
     pub(crate) bytes: usize,
+    /// It has waited for what comes before it, and waits no longer.
+    pub(crate) is_late: bool,
     pub(crate) owner: T,
+}
+
+/// What waits, and what it is judged by.
+#[derive(Debug)]
+pub(crate) struct Queue<'q, T> {
+    pub(crate) waiting: &'q mut VecDeque<Waiting<T>>,
+    pub(crate) parked: &'q mut Parked<T>,
+    pub(crate) producers: &'q Producers,
+    pub(crate) config: &'q TopicConfig,
+    /// The wall clock.
+    pub(crate) now: Timestamp,
+    /// The same moment, for those who wait.
+    pub(crate) instant: Instant,
 }
 
 /// Batches to be written together, and where each append's records are in them.
 #[derive(Debug)]
 pub(crate) struct Group<T> {
     pub(crate) batches: Vec<RecordBatch>,
+    /// In the order of their offsets.
     pub(crate) placed: Vec<(T, Appended)>,
+    /// Appends that were written before, wholly or in part, in this group too: anywhere below its end.
+    pub(crate) replayed: Vec<(T, Appended)>,
+    pub(crate) refused: Vec<(T, Error)>,
     pub(crate) log_end: Offset,
 }
 
-/// Takes as many appends from the front of `waiting` as make one write, at offsets from `log_end` on. `None` if nothing waits.
-///
-/// Owners whose records would pass the last offset there is come back in `refused`.
-pub(crate) fn take_group<T>(
-    waiting: &mut VecDeque<Waiting<T>>,
-    log_end: Offset,
-    config: &TopicConfig,
-    now: Timestamp,
-    refused: &mut Vec<T>,
-) -> Option<Group<T>> {
+impl<T> Group<T> {
+    /// Nothing but what may have to be synced.
+    pub(crate) fn empty(log_end: Offset) -> Self {
+        Self { batches: Vec::new(), placed: Vec::new(), replayed: Vec::new(), refused: Vec::new(), log_end }
+    }
+}
+
+/// Takes as many appends from the front of what waits as make one write, at offsets from `log_end` on; more of those that need no write.
+pub(crate) fn take_group<T>(queue: Queue<'_, T>, log_end: Offset) -> Group<T> {
+    let Queue { waiting, parked, producers, config, now, instant } = queue;
     let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now);
-    let mut group = Group { batches: Vec::new(), placed: Vec::new(), log_end };
-    let mut builder: Option<BatchBuilder> = None;
-    let mut total_bytes = 0;
+    let mut building = Building { group: Group::empty(log_end), builder: None, config, append_time, bytes: 0 };
+    let mut plan = producers.plan();
     while let Some(next) = waiting.front() {
-        if !group.placed.is_empty() && total_bytes + next.bytes > GROUP_BYTES_MAX {
+        if !building.group.placed.is_empty() && building.bytes + next.bytes > GROUP_BYTES_MAX {
             break;
         }
-        let Some(Waiting { payload, bytes, owner }) = waiting.pop_front() else { break };
-        let records = record_count(&payload);
-        let Some(end) = group.log_end.checked_add(records) else {
-            refused.push(owner);
-            continue;
+        let Some(next) = waiting.pop_front() else { break };
+        let last = stamps(&next.payload).last();
+        // Nobody else's window is looked at for it.
+        let key_window_ms = last.filter(|(stamp, _)| stamp.is_keyed()).map(|_| producers.keys().held_ms());
+        let fate = match judge(&next.payload, &plan) {
+            Fate::Early(_, error) if next.is_late => Fate::Refuse(error),
+            Fate::Beginning(_) if next.is_late => Fate::Write,
+            fate => fate,
         };
-        total_bytes += bytes;
-        match payload {
-            Payload::Records(set) => {
-                let batch_bytes_max = limits::COALESCE_BYTES_MAX.min(config.batch_bytes_max);
-                let full = builder.as_ref().is_some_and(|builder| builder.len() + set.bytes() > batch_bytes_max);
-                if full {
-                    group.batches.extend(builder.take().map(BatchBuilder::finish));
+        let known = |group: &Group<T>, base_offset, last_offset, origin| {
+            let durability = config.durability;
+            let last_offset = std::cmp::min(last_offset, group.log_end.saturating_sub(1));
+            Appended { base_offset, last_offset, append_time: None, durability, origin, key_window_ms }
+        };
+        match fate {
+            Fate::Refuse(error) => building.group.refused.push((next.owner, error)),
+            Fate::Early(stamp, error) => building.group.refused.extend(parked.park(next, stamp, instant, error).err()),
+            Fate::Beginning(stamp) => {
+                let error = Error::SequenceGap { expected: 0, received: stamp.sequence };
+                building.group.refused.extend(parked.park(next, stamp, instant, error).err());
+            }
+            Fate::Written(base, last) => {
+                let appended = known(&building.group, base, last, Origin::Replayed);
+                building.group.replayed.push((next.owner, appended));
+            }
+            Fate::Forgotten(below) => {
+                let below = below.saturating_sub(1);
+                let appended = known(&building.group, below, below, Origin::Forgotten);
+                building.group.replayed.push((next.owner, appended));
+            }
+            Fate::Write => {
+                building.write(next, key_window_ms, waiting, &mut plan);
+                // What has waited for this one goes right behind it.
+                let following = last.and_then(|(stamp, records)| parked.take_next(stamp.advanced_by(records)));
+                if let Some(following) = following {
+                    waiting.push_front(following);
                 }
-                let room = || set.bytes() + bytes_of_records(waiting, batch_bytes_max.saturating_sub(set.bytes()));
-                builder.get_or_insert_with(|| BatchBuilder::with_capacity(room())).push(&set);
+            }
+            Fate::WriteRest(stand) => building.write_rest(next, &stand, key_window_ms, &mut plan),
+        }
+    }
+    building.finish()
+}
+
+/// A group in the making.
+struct Building<'c, T> {
+    group: Group<T>,
+    builder: Option<BatchBuilder>,
+    config: &'c TopicConfig,
+    append_time: Option<Timestamp>,
+    bytes: usize,
+}
+
+impl<T> Building<'_, T> {
+    fn write(&mut self, next: Waiting<T>, key_window_ms: Option<i64>, behind: &VecDeque<Waiting<T>>, plan: &mut Plan<'_>) {
+        let Waiting { payload, bytes, owner, .. } = next;
+        let base_offset = self.group.log_end;
+        let Some(end) = base_offset.checked_add(record_count(&payload)) else {
+            self.group.refused.push((owner, beyond()));
+            return;
+        };
+        self.bytes += bytes;
+        let mut at = base_offset;
+        for (stamp, records) in stamps(&payload) {
+            plan.write(stamp, records, at);
+            at = at.checked_add(u64::from(records)).unwrap_or(Offset::MAX);
+        }
+        match payload {
+            Payload::Records { set, producer: Some(stamp) } => {
+                self.end_batch();
+                let mut builder = BatchBuilder::with_capacity(set.bytes());
+                builder.push(&set);
+                self.group.batches.push(builder.finish_for(stamp));
+            }
+            Payload::Records { set, producer: None } => {
+                let batch_bytes_max = limits::COALESCE_BYTES_MAX.min(self.config.batch_bytes_max);
+                if self.builder.as_ref().is_some_and(|builder| builder.len() + set.bytes() > batch_bytes_max) {
+                    self.end_batch();
+                }
+                let room = || set.bytes() + bytes_of_records(behind, batch_bytes_max.saturating_sub(set.bytes()));
+                self.builder.get_or_insert_with(|| BatchBuilder::with_capacity(room())).push(&set);
             }
             Payload::Batches(batches) => {
-                group.batches.extend(builder.take().map(BatchBuilder::finish));
-                group.batches.extend(batches);
+                self.end_batch();
+                self.group.batches.extend(batches);
             }
         }
-        let appended =
-            Appended { base_offset: group.log_end, last_offset: end.saturating_sub(1), append_time, durability: config.durability };
-        group.placed.push((owner, appended));
-        group.log_end = end;
+        let appended = self.appended(base_offset, end.saturating_sub(1), Origin::Written, key_window_ms);
+        self.group.placed.push((owner, appended));
+        self.group.log_end = end;
     }
-    group.batches.extend(builder.take().map(BatchBuilder::finish));
-    (!group.placed.is_empty()).then_some(group)
+
+    /// Writes those batches of a request of which `stand` says no place.
+    fn write_rest(&mut self, next: Waiting<T>, stand: &[Option<Offset>], key_window_ms: Option<i64>, plan: &mut Plan<'_>) {
+        let Waiting { payload: Payload::Batches(batches), bytes, owner, .. } = next else { return };
+        let missing = || batches.iter().zip(stand).filter(|(_, stand)| stand.is_none()).map(|(batch, _)| batch);
+        if self.group.log_end.checked_add(missing().map(RecordBatch::record_count).sum()).is_none() {
+            self.group.refused.push((owner, beyond()));
+            return;
+        }
+        self.end_batch();
+        self.bytes += bytes;
+        let (mut first, mut last) = (None, self.group.log_end);
+        for (batch, stands) in batches.into_iter().zip(stand) {
+            let (at, records) = (stands.unwrap_or(self.group.log_end), batch.record_count());
+            (first, last) = (first.or(Some(at)), last_of(at, records));
+            if stands.is_none() {
+                if let Some(stamp) = batch.producer() {
+                    plan.write(stamp, u32::try_from(records).unwrap_or(u32::MAX), at);
+                }
+                self.group.log_end = last.next();
+                self.group.batches.push(batch);
+            }
+        }
+        let appended = self.appended(first.unwrap_or(last), last, Origin::Written, key_window_ms);
+        self.group.replayed.push((owner, appended));
+    }
+
+    fn appended(&self, base_offset: Offset, last_offset: Offset, origin: Origin, key_window_ms: Option<i64>) -> Appended {
+        Appended { base_offset, last_offset, append_time: self.append_time, durability: self.config.durability, origin, key_window_ms }
+    }
+
+    fn end_batch(&mut self) {
+        self.group.batches.extend(self.builder.take().map(BatchBuilder::finish));
+    }
+
+    fn finish(mut self) -> Group<T> {
+        self.end_batch();
+        self.group
+    }
+}
+
+fn beyond() -> Error {
+    Error::Internal("the partition has no offsets left".to_owned())
 }
 
 /// How much of what waits will share a batch, up to `max`: a batch's room is taken once, not grown into.
@@ -82,7 +211,7 @@ fn bytes_of_records<T>(waiting: &VecDeque<Waiting<T>>, max: usize) -> usize {
     let mut total = 0;
     for next in waiting {
         match &next.payload {
-            Payload::Records(set) if total + set.bytes() <= max => total += set.bytes(),
+            Payload::Records { set, producer: None } if total + set.bytes() <= max => total += set.bytes(),
             _ => break,
         }
     }
@@ -91,7 +220,7 @@ fn bytes_of_records<T>(waiting: &VecDeque<Waiting<T>>, max: usize) -> usize {
 
 fn record_count(payload: &Payload) -> u64 {
     match payload {
-        Payload::Records(set) => set.len() as u64,
+        Payload::Records { set, .. } => set.len() as u64,
         Payload::Batches(batches) => batches.iter().map(RecordBatch::record_count).sum(),
     }
 }
@@ -134,7 +263,8 @@ mod tests {
     use std::sync::LazyLock;
 
     use proptest::prelude::*;
-    use tidegate_types::{Codec, Encoding, Limits, RecordSet, RecordSetBuilder};
+    use tidegate_storage::LogConfig;
+    use tidegate_types::{Codec, Encoding, Limits, ProducerStamp, RecordSet, RecordSetBuilder};
 
     use super::*;
 
@@ -149,7 +279,17 @@ mod tests {
     }
 
     fn waiting(sets: impl IntoIterator<Item = RecordSet>) -> VecDeque<Waiting<usize>> {
-        sets.into_iter().enumerate().map(|(owner, set)| Waiting { bytes: set.bytes(), payload: Payload::Records(set), owner }).collect()
+        sets.into_iter().enumerate().map(|(owner, set)| of(set, None, owner)).collect()
+    }
+
+    fn of(set: RecordSet, producer: Option<ProducerStamp>, owner: usize) -> Waiting<usize> {
+        Waiting { bytes: set.bytes(), payload: Payload::Records { set, producer }, is_late: false, owner }
+    }
+
+    fn take(waiting: &mut VecDeque<Waiting<usize>>, end: Offset, config: &TopicConfig, now: Timestamp) -> Group<usize> {
+        let producers = Producers::new(LogConfig::from(config).keys);
+        let (mut parked, instant) = (Parked::default(), Instant::now());
+        take_group(Queue { waiting, parked: &mut parked, producers: &producers, config, now, instant }, end)
     }
 
     proptest! {
@@ -157,9 +297,11 @@ mod tests {
         #[test]
         fn offsets_follow_one_another(sizes in proptest::collection::vec((1_usize..20, 0_usize..60_000), 1..60)) {
             let mut queue = waiting(sizes.iter().map(|(records, bytes)| set(*records, *bytes)));
-            let (config, mut refused) = (TopicConfig::default(), Vec::new());
+            let config = TopicConfig::default();
             let (mut end, mut owners) = (Offset::new(100).unwrap(), 0);
-            while let Some(group) = take_group(&mut queue, end, &config, Timestamp::from_millis(0), &mut refused) {
+            while !queue.is_empty() {
+                let group = take(&mut queue, end, &config, Timestamp::from_millis(0));
+                prop_assert!(group.refused.is_empty() && group.replayed.is_empty());
                 for (owner, appended) in &group.placed {
                     prop_assert_eq!((*owner, appended.base_offset), (owners, end));
                     end = end.checked_add(sizes[owners].0 as u64).unwrap();
@@ -172,7 +314,6 @@ mod tests {
                 prop_assert!(group.batches.iter().all(|batch| batch.len() <= limits::COALESCE_BYTES_MAX || alone || batch.record_count() <= 20));
             }
             prop_assert_eq!(owners, sizes.len());
-            prop_assert!(refused.is_empty());
         }
     }
 
@@ -180,7 +321,7 @@ mod tests {
     #[test]
     fn small_appends_share_a_batch() {
         let mut queue = waiting((0..64).map(|_| set(1, 100)));
-        let group = take_group(&mut queue, Offset::ZERO, &TopicConfig::default(), Timestamp::from_millis(0), &mut Vec::new()).unwrap();
+        let group = take(&mut queue, Offset::ZERO, &TopicConfig::default(), Timestamp::from_millis(0));
         assert_eq!((group.batches.len(), group.placed.len(), queue.len()), (1, 64, 0));
     }
 
@@ -188,8 +329,8 @@ mod tests {
     #[test]
     fn the_last_offset_is_the_end() {
         let mut queue = waiting([set(3, 1), set(1, 1)]);
-        let (mut refused, end) = (Vec::new(), Offset::MAX.saturating_sub(1));
-        let group = take_group(&mut queue, end, &TopicConfig::default(), Timestamp::from_millis(0), &mut refused).unwrap();
+        let group = take(&mut queue, Offset::MAX.saturating_sub(1), &TopicConfig::default(), Timestamp::from_millis(0));
+        let refused: Vec<_> = group.refused.iter().map(|(owner, _)| *owner).collect();
         assert_eq!((refused, group.log_end), (vec![0], Offset::MAX));
     }
 
@@ -199,7 +340,7 @@ mod tests {
         let config = TopicConfig { compression: Some(Codec::Zstd), timestamp_type: TimestampType::LogAppendTime, ..TopicConfig::default() };
         let now = Timestamp::from_millis(1_700_000_000_000);
         let mut queue = waiting([set(2, 1000), set(2, 1000)]);
-        let group = take_group(&mut queue, Offset::ZERO, &config, now, &mut Vec::new()).unwrap();
+        let group = take(&mut queue, Offset::ZERO, &config, now);
         assert_eq!(group.placed[1].1.append_time, Some(now));
         let batches = sequence(group.batches, Offset::ZERO, LeaderEpoch::new(3), &config, Some(now)).unwrap();
         let header = batches[0].header;

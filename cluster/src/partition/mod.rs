@@ -15,18 +15,24 @@
 
 mod coalesce;
 pub(crate) mod compact;
+mod fate;
+mod parked;
 mod progress;
 mod removal;
+mod replays;
 mod task;
 mod trim;
 mod waiters;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tidegate_storage::producers::Keys;
 use tidegate_storage::{Compactor, DiskPool, LogReader, PartitionLog};
 use tidegate_types::{Clock, LeaderEpoch, Limits, Offset, TopicConfig, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
+pub(crate) use self::fate::stamps;
 use crate::admission::{Admission, Permit};
 use crate::broker::{Acks, Appended, Payload, Ticket};
 use crate::error::Error;
@@ -94,6 +100,7 @@ pub(crate) struct Partition {
     marks: watch::Receiver<Marks>,
     reader: LogReader,
     compactor: Compactor,
+    keys: Keys,
 }
 
 /// What the task needs from its node.
@@ -101,6 +108,8 @@ pub(crate) struct Partition {
 pub(crate) struct Surroundings {
     pub(crate) disk: Arc<DiskPool>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// How long a producer that is silent is remembered.
+    pub(crate) producer_expiration: Duration,
 }
 
 /// Messages that are no appends: trims, retention and rounds of compaction (one at a time on the whole node), configs and the end.
@@ -117,7 +126,7 @@ impl Partition {
         around: Surroundings,
     ) -> Arc<Self> {
         let (mailbox, inbox) = mpsc::channel(limits.partition_in_flight_requests + MAILBOX_RESERVE);
-        let (reader, compactor) = (log.reader(), log.compactor());
+        let (reader, compactor, keys) = (log.reader(), log.compactor(), log.producers().keys().clone());
         let (marks, task) = task::Task::new(id.clone(), epoch, log, config, around);
         tokio::spawn(task.run(inbox));
         Arc::new(Self {
@@ -129,6 +138,7 @@ impl Partition {
             marks,
             reader,
             compactor,
+            keys,
         })
     }
 
@@ -147,6 +157,11 @@ impl Partition {
     /// Who looks whether the log is worth compacting.
     pub(crate) fn compactor(&self) -> &Compactor {
         &self.compactor
+    }
+
+    /// The keys that it remembers.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The marks as they are now.

@@ -15,9 +15,11 @@ use tidegate_types::{LeaderEpoch, Offset, TopicConfig, TopicPartition};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::coalesce::{self, Group, Waiting};
+use super::coalesce::{self, Group, Queue, Waiting};
+use super::parked::Parked;
 use super::progress::Progress;
 use super::removal::Removals;
+use super::replays::Replays;
 use super::waiters::Waiters;
 use super::{Marks, Message, Owner, Surroundings, compact, trim};
 use crate::broker::{Acks, Appended};
@@ -36,6 +38,7 @@ enum Done {
 struct Written {
     log: PartitionLog,
     placed: Vec<(Owner, Appended)>,
+    replayed: Vec<(Owner, Appended)>,
     result: Result<(), Error>,
     /// Also if nothing could be written.
     sync_failed: bool,
@@ -69,6 +72,11 @@ pub(super) struct Task {
     /// Of what was given up; the rounds of compaction are among them.
     removals: Removals,
     written: Waiters<Owner>,
+    replays: Replays,
+    /// What came before its turn.
+    parked: Parked<Owner>,
+    /// How many producers and keys were counted last.
+    counted: (usize, usize),
     progress: Progress,
     unsynced_records: u64,
     /// When what is written and does not have to be synced to count is synced all the same (`flush.ms`).
@@ -104,6 +112,9 @@ impl Task {
             stop_compaction: Arc::default(),
             removals,
             written: Waiters::default(),
+            replays: Replays::default(),
+            parked: Parked::default(),
+            counted: (0, 0),
             progress,
             unsynced_records: 0,
             flush_at: None,
@@ -129,16 +140,11 @@ impl Task {
                 },
                 Home::Here(_) | Home::Lost => {
                     let flush_at = self.flush_at.filter(|_| !self.sync_failed);
-                    let flush = async {
-                        match flush_at {
-                            Some(at) => tokio::time::sleep_until(at).await,
-                            None => std::future::pending().await,
-                        }
-                    };
+                    let next = [flush_at, self.parked.next_due()].into_iter().flatten().min();
                     tokio::select! {
                         message = inbox.recv() => self.take(message, &mut inbox),
-                        // Then there is something to sync.
-                        () = flush => {}
+                        // Then there is something to sync, or somebody has waited long enough.
+                        () = sleep_until(next) => {}
                     }
                 }
             }
@@ -146,6 +152,8 @@ impl Task {
         inbox.close();
         // First, since a round of compaction, which the close waits for, may wait for an answer or for the turn of a trim.
         refuse(&mut inbox);
+        self.refuse_parked();
+        self.replays.refuse_all();
         self.close().await;
         refuse(&mut inbox);
     }
@@ -163,13 +171,16 @@ impl Task {
         let Some(first) = first else {
             // No handle is left, so nobody can ask for the result of the close.
             self.stop_compaction.store(true, Ordering::Relaxed);
+            self.refuse_parked();
             self.closing.push(oneshot::channel().0);
             return;
         };
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
-                Message::Append { payload, bytes, owner } => self.waiting.push_back(Waiting { payload, bytes, owner }),
+                Message::Append { payload, bytes, owner } => {
+                    self.waiting.push_back(Waiting { payload, bytes, is_late: false, owner });
+                }
                 Message::Trim(request) => self.trims.push_back(request),
                 Message::Compact(request) => {
                     let stop = Arc::clone(&self.stop_compaction);
@@ -179,6 +190,7 @@ impl Task {
                 Message::Configure(config) => self.configure(config),
                 Message::Close(reply) => {
                     self.stop_compaction.store(true, Ordering::Relaxed);
+                    self.refuse_parked();
                     self.closing.push(reply);
                 }
             }
@@ -200,6 +212,9 @@ impl Task {
 
     /// Sends the next trim, installation or group to a disk thread, if there is one and the log is here.
     fn work_next(&mut self) {
+        for late in self.parked.take_due(Instant::now()) {
+            self.waiting.push_back(late);
+        }
         if self.has_no_work() && !self.needs_sync() {
             return;
         }
@@ -226,19 +241,29 @@ impl Task {
 
     /// Writes the next group. A group may be empty: then there is only something to sync.
     fn write_next(&mut self, mut log: PartitionLog) -> Home {
-        let mut beyond = Vec::new();
-        let group = coalesce::take_group(&mut self.waiting, log.log_end(), &self.config, self.around.clock.wall(), &mut beyond);
-        for owner in beyond {
-            owner.answer(Err(Error::Internal("the partition has no offsets left".to_owned())));
-        }
-        let nothing = Group { batches: Vec::new(), placed: Vec::new(), log_end: log.log_end() };
-        let group = match group {
-            None if !self.needs_sync() => return Home::Here(log),
-            group => group.unwrap_or(nothing),
-        };
+        let (now, instant) = (self.around.clock.wall(), Instant::now());
+        let expiration_ms = i64::try_from(self.around.producer_expiration.as_millis()).unwrap_or(i64::MAX);
         log.set_config(LogConfig::from(&self.config));
-        let write = self.plan_write(&group);
-        self.submit(move || Done::Written(write.run(log, group)))
+        log.advance_producers(now.millis(), expiration_ms);
+        loop {
+            let (waiting, parked, config) = (&mut self.waiting, &mut self.parked, &self.config);
+            let queue = Queue { waiting, parked, producers: log.producers(), config, now, instant };
+            let mut group = coalesce::take_group(queue, log.log_end());
+            for (owner, error) in group.refused.drain(..) {
+                owner.answer(Err(error));
+            }
+            if !group.batches.is_empty() || self.needs_sync() {
+                let write = self.plan_write(&group);
+                return self.submit(move || Done::Written(write.run(log, group)));
+            }
+            // What was written before needs no disk; if it has not been synced by now, it never will be.
+            let failure =
+                self.sync_failed.then(|| Error::from(tidegate_storage::Error::Poisoned { reason: "a sync has failed".to_owned() }));
+            self.replays.settle(group.replayed, self.progress.high_watermark(), failure.as_ref());
+            if self.waiting.is_empty() {
+                return Home::Here(log);
+            }
+        }
     }
 
     fn submit(&self, job: impl FnOnce() -> Done + Send + 'static) -> Home {
@@ -285,10 +310,12 @@ impl Task {
         }
     }
 
-    fn settle_write(&mut self, Written { log, placed, result, sync_failed }: Written) {
+    fn settle_write(&mut self, Written { log, placed, replayed, result, sync_failed }: Written) {
         let moved = self.note_ends(&log);
         self.sync_failed = sync_failed;
+        self.count(log.producers().counts());
         self.home = Home::Here(log);
+        self.replays.settle(replayed, self.progress.high_watermark(), result.as_ref().err());
         for (owner, appended) in placed {
             match &result {
                 Ok(()) => self.written.push(owner, appended),
@@ -324,6 +351,20 @@ impl Task {
         while let Some((owner, appended)) = self.written.pop_below(self.progress.high_watermark()) {
             owner.answer(Ok(appended));
         }
+        self.replays.release(self.progress.high_watermark());
+    }
+
+    /// Adds what has changed to what the whole node has.
+    fn count(&mut self, (producers, keys): (usize, usize)) {
+        let (producers_before, keys_before) = std::mem::replace(&mut self.counted, (producers, keys));
+        metrics::gauge!("tidegate_producers").increment(producers as f64 - producers_before as f64);
+        metrics::gauge!("tidegate_idempotency_keys").increment(keys as f64 - keys_before as f64);
+    }
+
+    fn refuse_parked(&mut self) {
+        for owner in self.parked.take_all() {
+            owner.answer(Err(Error::LeaderUnavailable));
+        }
     }
 
     fn publish(&self) {
@@ -337,6 +378,8 @@ impl Task {
         for (owner, _) in self.written.take_all() {
             owner.answer(Err(Error::WriteTimeout));
         }
+        self.replays.refuse_all();
+        self.refuse_parked();
         for request in self.trims.drain(..) {
             request.refuse(Error::LeaderUnavailable);
         }
@@ -349,6 +392,7 @@ impl Task {
     /// another log may take over the name.
     async fn close(&mut self) {
         self.removals.end().await;
+        self.count((0, 0));
         let result = match std::mem::replace(&mut self.home, Home::Lost) {
             Home::Here(log) => {
                 let (send, closed) = oneshot::channel();
@@ -376,6 +420,13 @@ fn refuse(inbox: &mut mpsc::Receiver<Message>) {
     }
 }
 
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn marks_of(progress: &Progress) -> Marks {
     Marks { high_watermark: progress.high_watermark(), log_end: progress.log_end(), synced_end: progress.synced_end() }
 }
@@ -391,7 +442,7 @@ struct Write {
 
 impl Write {
     fn run(self, mut log: PartitionLog, group: Group<Owner>) -> Written {
-        let Group { batches, placed, .. } = group;
+        let Group { batches, placed, replayed, .. } = group;
         let append_time = placed.first().and_then(|(_, appended)| appended.append_time);
         let appended = coalesce::sequence(batches, log.log_end(), self.epoch, &self.config, append_time)
             .map_err(|error| Error::Internal(format!("{}: {error}", self.partition)))
@@ -399,7 +450,7 @@ impl Write {
         if let Err(error) = appended {
             // What was written before may be due all the same.
             let sync_failed = self.sync && self.sync(&mut log).is_err();
-            return Written { log, placed, result: Err(error), sync_failed };
+            return Written { log, placed, replayed, result: Err(error), sync_failed };
         }
         // Written, not synced: that is all that acks=leader and acks=none ask for.
         let (early, late): (Vec<_>, Vec<_>) = placed.into_iter().partition(|(owner, _)| owner.acks != Acks::All);
@@ -408,7 +459,7 @@ impl Write {
         }
         let result = if self.sync { self.sync(&mut log) } else { Ok(()) };
         let sync_failed = result.is_err();
-        Written { log, placed: late, result, sync_failed }
+        Written { log, placed: late, replayed, result, sync_failed }
     }
 
     fn append(&self, log: &mut PartitionLog, batches: &[tidegate_types::SequencedBatch]) -> Result<(), Error> {

@@ -42,6 +42,7 @@ mod tests {
     use tidegate_types::topic_config::Durability;
 
     use super::*;
+    use crate::broker::Origin;
 
     /// A promise: nobody is answered before all of his records are below the high watermark.
     #[test]
@@ -51,7 +52,14 @@ mod tests {
         for (owner, base, last) in [('a', 0, 2), ('b', 3, 3), ('c', 4, 9)] {
             waiters.push(
                 owner,
-                Appended { base_offset: offset(base), last_offset: offset(last), append_time: None, durability: Durability::Fsync },
+                Appended {
+                    base_offset: offset(base),
+                    last_offset: offset(last),
+                    append_time: None,
+                    durability: Durability::Fsync,
+                    origin: Origin::Written,
+                    key_window_ms: None,
+                },
             );
         }
         assert!(waiters.pop_below(offset(2)).is_none());

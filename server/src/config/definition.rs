@@ -143,6 +143,7 @@ pub const DEFINITIONS: &[Definition] = &[
     define("node.id", int(0, i32::MAX as i64), "1", "The node's id, unique in its cluster."),
     define("num.partitions", int(1, limits::PARTITIONS_PER_TOPIC_MAX as i64), "1", "Partitions of a topic that does not say."),
     define("num.recovery.threads.per.data.dir", int(1, 256), "2", "Logs that are read and checked at a time when the node starts."),
+    define("producer.id.expiration.ms", int(1, i32::MAX as i64 * 1000), "86400000", "How long a partition remembers a producer that sends nothing."),
 ];
 
 /// Kafka's older names for keys that are here.

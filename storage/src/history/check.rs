@@ -1,12 +1,16 @@
 //! What must hold of a log at any time, as its readers and those who look into its files see it.
 
-use tidegate_types::Timestamp;
+use std::collections::BTreeMap;
+
+use tidegate_types::batch::StoredBatches;
+use tidegate_types::{ProducerStamp, Timestamp};
 
 use super::model::Found;
 use super::part::{Part, entries, offset};
 use super::{Check, ensure};
 use crate::io::{Faulty, Io, SplitMix, read_small};
-use crate::{LogReader, ReadMode, ReadOutcome, inspect};
+use crate::producers::Verdict;
+use crate::{LogReader, PartitionLog, ReadMode, ReadOutcome, inspect};
 
 /// All that a reader gets who goes from the start to the end by what it is told.
 fn scan(reader: &LogReader, start: u64, end: u64, max_bytes: usize) -> Result<Vec<Found>, String> {
@@ -45,6 +49,7 @@ pub(super) fn whole(disk: &Faulty, part: &Part, random: &mut SplitMix) -> Check 
     model.check_all(&found)?;
     times(&reader, &found, model.end, random)?;
     epochs(disk, part, &found)?;
+    producers(log, model.start, model.end)?;
     if model.end > model.start {
         let from = model.start + random.below(model.end - model.start);
         let outcome = reader.read(offset(from), offset(model.end), 1, ReadMode::Blocking).map_err(|error| error.to_string())?;
@@ -73,6 +78,29 @@ fn times(reader: &LogReader, found: &[Found], end: u64, random: &mut SplitMix) -
     Ok(())
 }
 
+/// Each request that is in the log is known: sent again, it is answered with where it stands.
+fn producers(log: &PartitionLog, start: u64, end: u64) -> Check {
+    let (mut next, mut last) = (start, BTreeMap::new());
+    while next < end {
+        let outcome = log.reader().read(offset(next), offset(end), 1 << 20, ReadMode::Blocking).map_err(|error| error.to_string())?;
+        let ReadOutcome::Batches { bytes, next_offset } = outcome else { return Err(format!("sent away at {next}")) };
+        for batch in StoredBatches::new(bytes).flatten() {
+            if let Some(stamp) = ProducerStamp::of(&batch.header) {
+                last.insert(stamp.id, (stamp, batch.header));
+            }
+        }
+        next = next_offset.get();
+    }
+    for (stamp, header) in last.into_values() {
+        let verdict = log.producers().plan().judge(stamp, header.last_offset_delta.unsigned_abs() + 1);
+        // Later ones of a producer may have been compacted.
+        let is_known = verdict == (Verdict::Written { offset: header.first_offset() })
+            || matches!(verdict, Verdict::Forgotten { .. }) && !stamp.is_keyed();
+        ensure!(is_known, "{stamp:?} stands at {}, but is judged {verdict:?}", header.base_offset);
+    }
+    Ok(())
+}
+
 /// Who wrote what is known: of every record, and of the last leader that has begun.
 fn epochs(disk: &Faulty, part: &Part, found: &[Found]) -> Check {
     let bytes = read_small(disk, &part.directory().join("leader-epoch-checkpoint")).map_err(|error| error.to_string())?;
@@ -97,7 +125,9 @@ pub(super) fn tidy(disk: &Faulty, part: &Part) -> Check {
     for entry in disk.list(&part.directory()).map_err(|error| error.to_string())? {
         ensure!(!entry.name.ends_with(".cleaned") && !entry.name.ends_with(".swap"), "{} is left", entry.name);
         let base = entry.name.split_once('.').and_then(|(base, _)| base.parse::<u64>().ok());
-        ensure!(base.is_none_or(|base| base >= first), "{} lies before the first segment, {first}", entry.name);
+        // What is known of producers is of use also when what they wrote is gone.
+        let is_kept = entry.name.ends_with(".idempotency");
+        ensure!(is_kept || base.is_none_or(|base| base >= first), "{} lies before the first segment, {first}", entry.name);
     }
     let mut findings = inspect::verify(disk, &part.directory()).map_err(|error| error.to_string())?.findings;
     // A power cut takes along what was readable and not synced, with `durability=replicated`; and who looks is told so.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use tidegate_types::ProducerStamp;
 use tidegate_types::batch::StoredBatches;
+use tidegate_types::producer::KEYED_IDS;
 use tidegate_types::topic_config::{CleanupPolicy, Durability};
 use tidegate_types::{
     BatchBuilder, Codec, Encoding, ErrorCode, LeaderEpoch, Limits, Offset, RecordSetBuilder, SequencedBatch, Timestamp, TopicConfig,
@@ -15,7 +17,22 @@ use uuid::Uuid;
 use super::model::{Found, Handed, Model};
 use super::{Check, ensure};
 use crate::io::SplitMix;
+use crate::producers::{Plan, Verdict};
 use crate::{Error, FileRange, Located, LogConfig, LogReader, PartitionLog, ReadMode, ReadOutcome, RetentionPolicy, Trimmed};
+
+/// Who sends the batch at `base`: nobody, a key, or one of three producers that count their records.
+fn next_stamp(base: u64, plan: &Plan<'_>) -> Option<ProducerStamp> {
+    let mut random = SplitMix(base ^ 0x5eed_0000);
+    match random.below(4) {
+        0 | 1 => None,
+        2 => Some(ProducerStamp { id: KEYED_IDS | (random.next() >> 2).cast_signed(), epoch: 0, sequence: 7 }),
+        _ => {
+            let far = ProducerStamp { id: 1 + i64::try_from(random.below(3)).unwrap(), epoch: 0, sequence: 1 << 20 };
+            let Verdict::Gap { expected } = plan.judge(far, 1) else { return Some(ProducerStamp { sequence: 0, ..far }) };
+            Some(ProducerStamp { sequence: expected, ..far })
+        }
+    }
+}
 
 static LIMITS: LazyLock<Limits> = LazyLock::new(Limits::default);
 
@@ -125,7 +142,9 @@ impl Part {
     /// Appends what `random` says, and on a topic that asks for it syncs it.
     pub(super) fn append(&mut self, random: &mut SplitMix, now: i64, tag: &str) -> Went {
         let mut handed = Vec::new();
-        let batches: Vec<_> = (0..1 + random.below(3)).map(|n| self.batch(random, now, &format!("{tag}.{n}"), &mut handed)).collect();
+        let mut plan = self.log.as_ref().unwrap().producers().plan();
+        let batches: Vec<_> =
+            (0..1 + random.below(3)).map(|n| self.batch(random, now, &format!("{tag}.{n}"), &mut handed, &mut plan)).collect();
         self.model.try_append(handed);
         let appended = self.log().append(&batches);
         self.note_synced();
@@ -140,7 +159,7 @@ impl Part {
         if self.config.durability == Durability::Fsync || random.one_in(4) { self.sync() } else { Went::Well }
     }
 
-    fn batch(&self, random: &mut SplitMix, now: i64, tag: &str, handed: &mut Vec<Handed>) -> SequencedBatch {
+    fn batch(&self, random: &mut SplitMix, now: i64, tag: &str, handed: &mut Vec<Handed>, plan: &mut Plan<'_>) -> SequencedBatch {
         let base = self.model.end + handed.len() as u64;
         let records = 1 + random.below(4);
         let padding = if random.one_in(10) { 700 } else { 10 + usize::try_from(random.below(90)).unwrap() };
@@ -159,7 +178,11 @@ impl Part {
         let mut builder = BatchBuilder::with_capacity(0);
         builder.push(&set.finish());
         let codec = if random.one_in(6) { random.pick(&Codec::ALL) } else { Codec::None };
-        let batch = builder.finish().recompress(codec, usize::MAX).unwrap();
+        let mut batch = builder.finish().recompress(codec, usize::MAX).unwrap();
+        if let Some(stamp) = next_stamp(base, plan) {
+            plan.write(stamp, u32::try_from(records).unwrap(), offset(base));
+            batch = batch.with_producer(stamp);
+        }
         batch.sequence(offset(base), LeaderEpoch::new(self.epoch)).unwrap()
     }
 

@@ -273,5 +273,5 @@ fn a_turned_bit_gives_no_wrong_record() {
     }
     has("log", Came::NoticedByReaders);
     let kinds: std::collections::BTreeSet<_> = seen.keys().map(|(kind, _)| kind.as_str()).collect();
-    assert_eq!(kinds.len(), 15, "{kinds:?}");
+    assert_eq!(kinds.len(), 17, "{kinds:?}");
 }

@@ -16,6 +16,7 @@
 //! | 9 metadata: topic | topic id (16) | opaque |
 //! | 10 snapshot header | – | last index + 1 (8, big-endian), then opaque |
 //! | 11 snapshot data | – | opaque |
+//! | 12 metadata: producer | name (UTF-8, 1 to 128 bytes) | opaque |
 
 use tidegate_types::{NodeId, TopicId};
 use uuid::Uuid;
@@ -35,6 +36,7 @@ pub(super) enum KeyKind {
     MetadataTopic = 9,
     SnapshotHeader = 10,
     SnapshotData = 11,
+    MetadataProducer = 12,
 }
 
 impl KeyKind {
@@ -64,14 +66,17 @@ pub(super) fn log_index(key: &[u8]) -> Option<u64> {
 
 /// The first key after all log entries.
 pub(super) const LOG_END: [u8; 1] = [KeyKind::LogEntry.ordinal() + 1];
-/// The first key of the metadata, and the first after it: its kinds are neighbours.
-pub(super) const METADATA: ([u8; 1], [u8; 1]) = ([KeyKind::MetadataCluster.ordinal()], [KeyKind::MetadataTopic.ordinal() + 1]);
+/// The first key of the metadata and the first after it, twice: some of its kinds are neighbours.
+pub(super) const METADATA: [([u8; 1], [u8; 1]); 2] = [
+    ([KeyKind::MetadataCluster.ordinal()], [KeyKind::MetadataTopic.ordinal() + 1]),
+    ([KeyKind::MetadataProducer.ordinal()], [KeyKind::MetadataProducer.ordinal() + 1]),
+];
 
 const _: () = assert!(KeyKind::MetadataCluster.ordinal() < KeyKind::MetadataNode.ordinal());
 const _: () = assert!(KeyKind::MetadataNode.ordinal() < KeyKind::MetadataTopic.ordinal());
 
 /// One thing of the metadata that has a value of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MetadataKey {
     /// What there is one of.
     Cluster,
@@ -79,14 +84,17 @@ pub enum MetadataKey {
     Node(NodeId),
     /// A topic with its partitions.
     Topic(TopicId),
+    /// A producer that has a name.
+    Producer(String),
 }
 
 impl MetadataKey {
-    pub(super) fn encode(self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         match self {
             Self::Cluster => KeyKind::MetadataCluster.only().to_vec(),
             Self::Node(id) => numbered(KeyKind::MetadataNode, id.get()).to_vec(),
             Self::Topic(id) => [KeyKind::MetadataTopic.only().as_slice(), id.get().as_bytes()].concat(),
+            Self::Producer(name) => [KeyKind::MetadataProducer.only().as_slice(), name.as_bytes()].concat(),
         }
     }
 
@@ -99,6 +107,8 @@ impl MetadataKey {
             Some(Self::Node(NodeId::new(u64::from_be_bytes(rest.try_into().ok()?))))
         } else if *kind == KeyKind::MetadataTopic.ordinal() {
             Some(Self::Topic(TopicId::new(Uuid::from_slice(rest).ok()?)))
+        } else if *kind == KeyKind::MetadataProducer.ordinal() {
+            Some(Self::Producer(std::str::from_utf8(rest).ok().filter(|name| !name.is_empty())?.to_owned()))
         } else {
             None
         }
@@ -130,7 +140,8 @@ mod tests {
         assert_eq!(MetadataKey::Cluster.encode(), [7]);
         assert_eq!(MetadataKey::Node(NodeId::new(3)).encode(), [8, 0, 0, 0, 0, 0, 0, 0, 3]);
         assert_eq!(MetadataKey::Topic(TopicId::new(Uuid::from_u128(5))).encode(), [9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5]);
-        assert_eq!(METADATA, ([7], [10]));
+        assert_eq!(MetadataKey::Producer("ab".to_owned()).encode(), [12, b'a', b'b']);
+        assert_eq!(METADATA, [([7], [10]), ([12], [13])]);
         assert_eq!(KeyKind::SnapshotHeader.only(), [10]);
         assert_eq!(KeyKind::SnapshotData.only(), [11]);
     }
@@ -138,7 +149,7 @@ mod tests {
     /// A promise: a key that no one wrote is not taken for one that somebody did.
     #[test]
     fn foreign_keys_are_nothing() {
-        for key in [&[][..], &[7, 0], &[8, 0, 0], &[9; 16], &[10], &[9; 18]] {
+        for key in [&[][..], &[7, 0], &[8, 0, 0], &[9; 16], &[10], &[9; 18], &[12], &[12, 0xff]] {
             assert_eq!(MetadataKey::decode(key), None, "{key:?}");
         }
         for key in [&[][..], &[5], &[5; 8], &[5; 10], &[4; 9]] {
@@ -153,10 +164,12 @@ mod tests {
             prop_assert_eq!(log_index(&log_entry(a)), Some(a));
             prop_assert_eq!(log_entry(a).cmp(&log_entry(b)), a.cmp(&b));
             prop_assert!(log_entry(a).as_slice() < LOG_END.as_slice());
-            for key in [MetadataKey::Cluster, MetadataKey::Node(NodeId::new(a)), MetadataKey::Topic(TopicId::new(Uuid::from_u128(topic)))] {
+            let named = MetadataKey::Producer(format!("p{a}"));
+            for key in [MetadataKey::Cluster, MetadataKey::Node(NodeId::new(a)), MetadataKey::Topic(TopicId::new(Uuid::from_u128(topic))), named] {
                 let encoded = key.encode();
+                let is_in = |(from, to): &([u8; 1], [u8; 1])| encoded.as_slice() >= from.as_slice() && encoded.as_slice() < to.as_slice();
+                prop_assert!(METADATA.iter().any(is_in));
                 prop_assert_eq!(MetadataKey::decode(&encoded), Some(key));
-                prop_assert!(encoded.as_slice() >= METADATA.0.as_slice() && encoded.as_slice() < METADATA.1.as_slice());
             }
         }
     }

@@ -51,8 +51,9 @@ impl KvStore {
     /// [`Error::Kv`].
     pub fn replace_metadata(&self, state: MetadataBatch, from: &StoredSnapshot) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
-        let (first, end) = keys::METADATA;
-        batch.delete_range(first, end);
+        for (first, end) in keys::METADATA {
+            batch.delete_range(first, end);
+        }
         state.add_to(&mut batch);
         snapshot::put(&mut batch, from);
         let _one_at_a_time = self.snapshot_lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,12 +74,13 @@ impl KvStore {
     /// [`Error::Kv`] or [`Error::Corrupt`].
     pub fn metadata(&self) -> Result<Vec<(MetadataKey, Vec<u8>)>, Error> {
         let mut records = Vec::new();
-        let (first, end) = keys::METADATA;
-        self.scan(&first, &end, |key, value| {
-            let key = MetadataKey::decode(key).ok_or_else(|| self.corrupt(format!("{key:?} is no key of the metadata")))?;
-            records.push((key, value.to_vec()));
-            Ok(true)
-        })?;
+        for (first, end) in keys::METADATA {
+            self.scan(&first, &end, |key, value| {
+                let key = MetadataKey::decode(key).ok_or_else(|| self.corrupt(format!("{key:?} is no key of the metadata")))?;
+                records.push((key, value.to_vec()));
+                Ok(true)
+            })?;
+        }
         Ok(records)
     }
 }
@@ -105,12 +107,13 @@ mod tests {
         let store = open(&directory);
         let node = MetadataKey::Node(NodeId::new(1));
         let topic = |n| MetadataKey::Topic(TopicId::new(Uuid::from_u128(n)));
-        let first = vec![put(MetadataKey::Cluster, "c"), put(node, "n"), put(topic(1), "t1"), put(topic(2), "t2")];
+        let named = || put(MetadataKey::Producer("meter-7".to_owned()), "p");
+        let first = vec![put(MetadataKey::Cluster, "c"), put(node.clone(), "n"), put(topic(1), "t1"), put(topic(2), "t2"), named()];
         store.write_metadata(MetadataBatch { puts: first, deletes: vec![], applied: b"4".to_vec() }).unwrap();
         store.write_metadata(MetadataBatch { puts: vec![put(topic(2), "t2'")], deletes: vec![topic(1)], applied: b"5".to_vec() }).unwrap();
         drop(store);
         let store = open(&directory);
-        assert_eq!(store.metadata().unwrap(), [put(MetadataKey::Cluster, "c"), put(node, "n"), put(topic(2), "t2'")]);
+        assert_eq!(store.metadata().unwrap(), [put(MetadataKey::Cluster, "c"), put(node, "n"), put(topic(2), "t2'"), named()]);
         assert_eq!(store.applied().unwrap().as_deref(), Some(&b"5"[..]));
 
         store.save_vote(b"vote").unwrap();

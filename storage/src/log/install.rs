@@ -7,6 +7,7 @@ use super::{PartitionLog, remove_if_there};
 use crate::Error;
 use crate::compact::{Compacted, Compactor, Home, SWAP};
 use crate::io::Io;
+use crate::producers::snapshot;
 use crate::segment::{IndexFiles, Segment, file_name};
 
 /// Segments that a compacted one has replaced. Their files stay until [`Replaced::finish`], or until the next start.
@@ -33,6 +34,7 @@ impl Replaced {
                 remove_if_there(self.io.as_ref(), &segment.path.with_extension(suffix))?;
             }
             if segment.base != self.new.base {
+                remove_if_there(self.io.as_ref(), &segment.path.with_extension(snapshot::SUFFIX))?;
                 remove_if_there(self.io.as_ref(), &segment.path)?;
             }
         }

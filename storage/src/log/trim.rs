@@ -21,6 +21,7 @@ use super::PartitionLog;
 use crate::Error;
 use crate::checkpoint::OffsetCheckpoint;
 use crate::io::Io;
+use crate::producers::snapshot;
 use crate::segment::parse_any_file_name;
 
 /// A log's own entry in the checkpoint of log starts.
@@ -71,7 +72,7 @@ impl Trimmed {
         }
         for path in &self.paths {
             // The log first: it is what takes the room, and indexes without it mislead nobody.
-            for suffix in ["log", "index", "timeindex"] {
+            for suffix in ["log", "index", "timeindex", snapshot::SUFFIX] {
                 remove_if_there(self.io.as_ref(), &path.with_extension(suffix))?;
             }
         }

@@ -171,6 +171,9 @@ fn lies_are_refused() {
     };
     let codes = |batch: &StoredBatch| RecordBatch::validate(batch, &rules(), |_| Ok(())).unwrap_err();
     RecordBatch::validate(&resealed(honest()), &rules(), |_| Ok(())).unwrap();
+    let numbered = set(43, &[&7_i64.to_be_bytes()[..], &1_i16.to_be_bytes(), &9_i32.to_be_bytes()].concat());
+    let numbered = RecordBatch::validate(&numbered, &rules(), |_| Ok(())).unwrap();
+    assert_eq!(numbered.producer(), Some(ProducerStamp { id: 7, epoch: 1, sequence: 9 }));
     for (what, batch, code) in [
         ("count one too few", set(57, &1_i32.to_be_bytes()), ErrorCode::CorruptBatch),
         ("last offset delta too large", set(23, &9_i32.to_be_bytes()), ErrorCode::CorruptBatch),
@@ -183,7 +186,11 @@ fn lies_are_refused() {
         ("control bit", set(22, &[1 << 5]), ErrorCode::RecordRejected),
         ("transactional bit", set(22, &[1 << 4]), ErrorCode::RecordRejected),
         ("delete horizon", set(22, &[1 << 6]), ErrorCode::RecordRejected),
-        ("producer id", set(43, &7_i64.to_be_bytes()), ErrorCode::RecordRejected),
+        ("producer id alone", set(43, &7_i64.to_be_bytes()), ErrorCode::CorruptBatch),
+        ("producer id without a sequence", set(43, &[&7_i64.to_be_bytes()[..], &[0, 0]].concat()), ErrorCode::CorruptBatch),
+        ("negative producer id", set(43, &[&[0xff; 7][..], &[0xfe], &[0; 6]].concat()), ErrorCode::CorruptBatch),
+        ("producer id of a name", set(43, &[&(1_i64 << 61).to_be_bytes()[..], &[0; 6]].concat()), ErrorCode::RecordRejected),
+        ("producer id of a key", set(43, &[&(1_i64 << 62 | 5).to_be_bytes()[..], &[0; 6]].concat()), ErrorCode::RecordRejected),
         ("record attributes", set(62, &[4]), ErrorCode::RecordRejected),
     ] {
         assert_eq!(codes(&batch).code(), code, "{what}: {}", codes(&batch));

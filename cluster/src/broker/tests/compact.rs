@@ -17,7 +17,7 @@ async fn put(node: &Node, topic: &Topic, n: u64) -> Result<u64, Error> {
     let mut set = RecordSetBuilder::with_capacity(&LIMITS, 1, 0);
     let (key, value) = ((n % KEYS).to_string(), format!("{n:020000}"));
     set.push(node.broker.now(), Encoding::Text, Some(key.as_bytes()), Some(value.as_bytes()), [].into_iter()).unwrap();
-    let mut tickets = node.broker.produce(topic, vec![(FIRST, Payload::Records(set.finish()))], Acks::All)?;
+    let mut tickets = node.broker.produce(topic, vec![(FIRST, Payload::Records { set: set.finish(), producer: None })], Acks::All)?;
     Ok(tickets.remove(0).wait(LONG).await?.base_offset.get())
 }
 

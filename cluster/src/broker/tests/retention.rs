@@ -10,7 +10,7 @@ const HOUR_MS: i64 = 3_600_000;
 /// A record of about 300 KiB, so that three fill a segment of 1 MiB, which is so old.
 async fn produce_aged(node: &Node, topic: &Topic, age_ms: i64) -> u64 {
     let timestamp = Timestamp::from_millis(node.broker.now().millis() - age_ms);
-    let payload = Payload::Records(set(timestamp, &[&"v".repeat(300 << 10)]));
+    let payload = Payload::Records { set: set(timestamp, &[&"v".repeat(300 << 10)]), producer: None };
     let mut tickets = node.broker.produce(topic, vec![(FIRST, payload)], Acks::All).unwrap();
     tickets.remove(0).wait(LONG).await.unwrap().base_offset.get()
 }

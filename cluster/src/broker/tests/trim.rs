@@ -158,7 +158,7 @@ async fn trims_and_appends_go_side_by_side() {
             let (node, topic, value) = (Arc::clone(&node), Arc::clone(&topic), value.clone());
             tokio::spawn(async move {
                 for n in 0..12 {
-                    let part = vec![(partition, Payload::Records(set(node.broker.now(), &[&value])))];
+                    let part = vec![(partition, Payload::Records { set: set(node.broker.now(), &[&value]), producer: None })];
                     let appended = node.broker.produce(&topic, part, Acks::All).unwrap().remove(0).wait(LONG).await.unwrap();
                     assert_eq!(appended.base_offset.get(), n);
                     assert_eq!(node.broker.trim(&topic, partition, n).await.unwrap().get(), n);

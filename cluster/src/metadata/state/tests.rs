@@ -130,7 +130,7 @@ fn a_topic_is_altered_as_told() {
 fn a_deleted_name_is_free() {
     let state = after(&[register(1), create(1, "a", &[&[1]]), delete(1), create(2, "a", &[&[1]])]);
     assert_eq!(state.image().topic("a").unwrap().id, topic_id(2));
-    assert_eq!((state.record(MetadataKey::Topic(topic_id(1))), state.keys().len()), (None, 2));
+    assert_eq!((state.record(&MetadataKey::Topic(topic_id(1))), state.keys().len()), (None, 2));
 }
 
 /// A promise: a config that a newer version has set is kept, not dropped and not an error; here it has its default.
@@ -169,12 +169,42 @@ fn the_state_keeps_its_bytes() {
     );
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     assert_eq!(state.keys(), [MetadataKey::Cluster, MetadataKey::Node(node(1)), MetadataKey::Topic(topic_id(2))]);
-    assert_eq!(text(state.record(MetadataKey::Cluster).unwrap()), format!("\x01{cluster}"));
-    assert_eq!(text(state.record(MetadataKey::Node(node(1))).unwrap()), format!("\x01{node_record}"));
-    assert_eq!(text(state.record(MetadataKey::Topic(topic_id(2))).unwrap()), format!("\x01{topic}"));
+    assert_eq!(text(state.record(&MetadataKey::Cluster).unwrap()), format!("\x01{cluster}"));
+    assert_eq!(text(state.record(&MetadataKey::Node(node(1))).unwrap()), format!("\x01{node_record}"));
+    assert_eq!(text(state.record(&MetadataKey::Topic(topic_id(2))).unwrap()), format!("\x01{topic}"));
     let snapshot = format!("\x01{{\"cluster\":{cluster},\"nodes\":[{node_record}],\"topics\":[{topic}]}}");
     assert_eq!(text(MetadataState::snapshot_of(state.image())), snapshot);
     assert_eq!(MetadataState::from_snapshot(snapshot.as_bytes()), Ok(state));
+}
+
+/// A promise: no id is claimed twice; each binding of a name is a later epoch, and a used-up id makes room for another; nobody skips or goes back.
+#[test]
+fn producers_get_ids_and_epochs_once() {
+    let mut state = after(&[init()]);
+    let mut index = 10;
+    let mut apply = |command: Command| {
+        index += 1;
+        state.apply(index, &command).outcome
+    };
+    let claim = |first, count| Command::ClaimProducerIds { first, count };
+    let bind = |producer_id, epoch| Command::BindProducer { name: "a".to_owned(), producer_id, epoch };
+    let is_done = |outcome| matches!(outcome, Outcome::Done { .. });
+    assert_eq!(apply(bind(0, 0)), Outcome::Refused(Refusal::ProducerChanged), "nobody has claimed it");
+    assert!(is_done(apply(claim(0, 1_000))));
+    assert_eq!(apply(claim(0, 1_000)), Outcome::Refused(Refusal::ProducerIdsClaimed { next: 1_000 }));
+    assert!(is_done(apply(claim(1_000, 1_000))));
+    for (producer_id, epoch, done) in
+        [(5, 1, false), (5, 0, true), (5, 0, false), (5, 2, false), (6, 1, false), (5, 1, true), (6, 0, false)]
+    {
+        assert_eq!(is_done(apply(bind(producer_id, epoch))), done, "{producer_id} {epoch}");
+    }
+    for epoch in 2..=i16::MAX {
+        assert!(is_done(apply(bind(5, epoch))));
+    }
+    assert_eq!(apply(bind(5, i16::MIN)), Outcome::Refused(Refusal::ProducerChanged));
+    assert!(is_done(apply(bind(1_500, 0))), "its epochs are used up");
+    assert!(is_done(apply(Command::UnbindProducer { name: "a".to_owned() })));
+    assert_eq!(apply(Command::UnbindProducer { name: "a".to_owned() }), Outcome::Refused(Refusal::ProducerChanged));
 }
 
 fn any_command() -> impl Strategy<Value = Command> {
@@ -199,6 +229,13 @@ fn any_command() -> impl Strategy<Value = Command> {
             }
         }),
         (0u8..6).prop_map(delete),
+        (0i64..40, 0u32..20).prop_map(|(first, count)| Command::ClaimProducerIds { first, count }),
+        (0u8..3, 0i64..30, prop::sample::select(vec![0, 0, 1, 2, i16::MAX])).prop_map(|(name, producer_id, epoch)| Command::BindProducer {
+            name: format!("p{name}"),
+            producer_id,
+            epoch
+        }),
+        (0u8..3).prop_map(|name| Command::UnbindProducer { name: format!("p{name}") }),
     ]
 }
 
@@ -219,7 +256,7 @@ proptest! {
             let applied = straight.apply(index, command);
             prop_assert_eq!(&resumed.apply(index, command), &applied);
             for key in applied.changed {
-                match straight.record(key) {
+                match straight.record(&key) {
                     Some(record) => stored.insert(key, record),
                     None => stored.remove(&key),
                 };
@@ -228,6 +265,6 @@ proptest! {
         let stored: Vec<_> = stored.into_iter().collect();
         prop_assert_eq!(&resumed, &straight);
         prop_assert_eq!(&MetadataState::from_records(&stored).unwrap(), &straight);
-        prop_assert_eq!(stored.iter().map(|(key, _)| *key).collect::<BTreeSet<_>>(), straight.keys().into_iter().collect::<BTreeSet<_>>());
+        prop_assert_eq!(stored.iter().map(|(key, _)| key.clone()).collect::<BTreeSet<_>>(), straight.keys().into_iter().collect::<BTreeSet<_>>());
     }
 }
