@@ -23,6 +23,7 @@ mod in_equals_out;
 mod oracles;
 mod repair;
 mod retention;
+mod retries;
 mod schemathesis;
 mod second_reader;
 mod slow_clients;

@@ -42,7 +42,8 @@ fn reads(batch: &StoredBatch) -> bool {
 /// Accepts it as a produce does; what was accepted, stamped and written must be accepted again, at its new place.
 fn validates(batch: &StoredBatch) -> bool {
     let limits = Limits::default();
-    let rules = BatchRules { limits: &limits, max_batch_bytes: 1 << 20, key_required: false, timestamps: (0, i64::MAX) };
+    let rules =
+        BatchRules { limits: &limits, max_batch_bytes: 1 << 20, key_required: false, timestamps: (0, i64::MAX), drops_producer: false };
     let Ok(walked) = RecordBatch::validate(batch, &rules, |_| Ok(())) else {
         return false;
     };

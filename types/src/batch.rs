@@ -432,6 +432,8 @@ pub struct BatchRules<'r> {
     pub key_required: bool,
     /// The earliest and the latest timestamp accepted, in ms.
     pub timestamps: (i64, i64),
+    /// Whether it loses who has written it: it is a copy from a log, and was written there.
+    pub drops_producer: bool,
 }
 
 /// A batch that has been walked to its last byte (or was built here): only its place in the log is missing.
@@ -458,6 +460,9 @@ impl RecordBatch {
             return Err(BatchError::TooLarge { actual: batch.bytes.len(), limit: rules.max_batch_bytes });
         }
         check_client_header(&header)?;
+        if !rules.drops_producer {
+            check_producer(&header)?;
+        }
         let records = batch.records()?;
         let mut rest = records.data.as_ref();
         let (mut index, mut max_timestamp) = (0, i64::MIN);
@@ -486,7 +491,9 @@ impl RecordBatch {
         if max_timestamp != header.max_timestamp {
             return Err(BatchError::Header("the max timestamp is not the largest of the records'"));
         }
-        Ok(Self { header, bytes: batch.bytes.clone() })
+        let walked = Self { header, bytes: batch.bytes.clone() };
+        let is_dropped = rules.drops_producer && (header.producer_id, header.producer_epoch, header.base_sequence) != (-1, -1, -1);
+        Ok(if is_dropped { walked.with_producer(ProducerStamp { id: -1, epoch: -1, sequence: -1 }) } else { walked })
     }
 
     /// Records in it.
@@ -607,12 +614,6 @@ fn check_client_header(header: &BatchHeader) -> Result<(), BatchError> {
     if header.attributes & DELETE_HORIZON_BIT != 0 {
         return refused("a delete horizon is set by compaction alone");
     }
-    match (header.producer_id, header.producer_epoch, header.base_sequence) {
-        (-1, -1, -1) => {}
-        (NAMED_IDS.., _, _) => return refused("producer ids from 2^61 on are given by the node alone"),
-        (0.., 0.., 0..) => {}
-        _ => return Err(BatchError::Header("producer id, epoch and sequence are all there or none of them")),
-    }
     if header.record_count == 0 {
         return refused("the batch has no records");
     }
@@ -620,6 +621,16 @@ fn check_client_header(header: &BatchHeader) -> Result<(), BatchError> {
         return Err(BatchError::Header("the record count is not the last offset delta + 1"));
     }
     Ok(())
+}
+
+/// Who may have written a client's batch.
+fn check_producer(header: &BatchHeader) -> Result<(), BatchError> {
+    match (header.producer_id, header.producer_epoch, header.base_sequence) {
+        (-1, -1, -1) => Ok(()),
+        (NAMED_IDS.., _, _) => Err(BatchError::Rule { index: None, reason: "producer ids from 2^61 on are given by the node alone" }),
+        (0.., 0.., 0..) => Ok(()),
+        _ => Err(BatchError::Header("producer id, epoch and sequence are all there or none of them")),
+    }
 }
 
 fn check_record(record: &Record<'_>, rules: &BatchRules<'_>) -> Result<(), &'static str> {

@@ -81,6 +81,34 @@ pub(crate) struct ProduceRawQuery {
     timeout_ms: Option<u64>,
 }
 
+/// When and as whose stored batches are written.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+pub(crate) struct ProduceBatchesQuery {
+    /// What to wait for: `all` (if left out) for the durability that the topic promises, `leader` for its leader's write, `none` for nothing.
+    #[param(inline, nullable = false)]
+    acks: Option<AcksName>,
+    /// How long to wait for it, in ms.
+    #[param(nullable = false, minimum = 1, maximum = 120_000, default = 30_000)]
+    timeout_ms: Option<u64>,
+    /// What becomes of the producer ids in the batches: `keep` (if left out), for a producer that numbers its batches; `drop`, for copies of what
+    /// was written elsewhere.
+    #[param(inline, nullable = false)]
+    producers: Option<Producers>,
+}
+
+/// What becomes of producer ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Producers {
+    /// They say who sends the batch.
+    #[default]
+    Keep,
+    /// They say who has once sent it: it is written without.
+    Drop,
+}
+
 /// What a produce waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -372,10 +400,10 @@ async fn produce_raw(
 ///
 /// Record batches of version 2, back to back, as `fetchBatches` gives them. Each is walked to its last byte before anything is written;
 /// then all are, or none, with new offsets. A batch with a producer id (`initProducer`), an epoch and a base sequence in its header comes alone, and
-/// may be sent again: the partition writes it once.
+/// may be sent again: the partition writes it once. Batches that were fetched are copied with `producers=drop`.
 #[utoipa::path(
     post, path = "/v1/topics/{topic}/partitions/{partition}/batches", operation_id = "produceBatches", tag = "records",
-    params(PartitionPath, ProduceQuery, KeyHeader),
+    params(PartitionPath, ProduceBatchesQuery, KeyHeader),
     request_body(content = RawBytes, content_type = "application/vnd.tidegate.batches", description = "The batches"),
     responses(
         (status = 200, description = "All batches are written, as safely as `durability` says", body = BatchesResponse),
@@ -386,7 +414,7 @@ async fn produce_raw(
 async fn produce_batches(
     State(state): State<ApiState>,
     path: PartitionPath,
-    Query(query): Query<ProduceQuery>,
+    Query(query): Query<ProduceBatchesQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let waiting = Waiting::new(query.acks, query.timeout_ms, state.limits())?;
@@ -399,7 +427,8 @@ async fn produce_batches(
     let (body, _permit) = read_body(&state, &parts.headers, body).await?;
     let walked = {
         let (walking, topic, recognised) = (state.clone(), Arc::clone(&topic), recognised.clone());
-        let walk = move |body: &Bytes| stamped(&walking, &topic, walk_batches(&walking, &topic, body)?, &recognised, body);
+        let producers = query.producers.unwrap_or_default();
+        let walk = move |body: &Bytes| stamped(&walking, &topic, walk_batches(&walking, &topic, body, producers)?, &recognised, body);
         if is_packed(&body) {
             unpacking(&state, move || walk(&body)).await?
         } else if body.len() <= INLINE_BYTES {
@@ -444,7 +473,10 @@ fn stamped(
     let mut stamped = Vec::with_capacity(batches.len());
     for (chunk, batch) in (0_u64..).zip(batches) {
         if batch.producer().is_some() {
-            return Err(ApiError::malformed_header(IDEMPOTENCY_KEY.as_str(), "the batch has a producer id, which says the same"));
+            return Err(ApiError::malformed_header(
+                IDEMPOTENCY_KEY.as_str(),
+                "the batch has a producer id, which says the same: drop it, or the key",
+            ));
         }
         stamped.push(batch.with_producer(recognised.chunk(state.broker()?, topic, chunk, stamp)?));
     }
@@ -457,13 +489,14 @@ pub(crate) fn is_packed(body: &Bytes) -> bool {
 }
 
 /// Walks all batches of a body (D16).
-fn walk_batches(state: &ApiState, topic: &Topic, body: &Bytes) -> Result<Vec<RecordBatch>, ApiError> {
+fn walk_batches(state: &ApiState, topic: &Topic, body: &Bytes, producers: Producers) -> Result<Vec<RecordBatch>, ApiError> {
     let limits = state.limits();
     let rules = BatchRules {
         limits,
         max_batch_bytes: topic.config.batch_bytes_max,
         key_required: topic.config.cleanup_policy.compact,
         timestamps: accepted_timestamps(&topic.config, state.broker()?.now()),
+        drops_producer: producers == Producers::Drop,
     };
     let mut rest = body.clone();
     let (mut batches, mut unpacked) = (Vec::new(), 0_usize);

@@ -96,6 +96,11 @@ fn contradictory() -> Vec<Row> {
     ]
 }
 
+/// Id, epoch 0 and sequence 0, as a batch has them from byte 43 on.
+fn producer(id: i64) -> Vec<u8> {
+    [&id.to_be_bytes()[..], &[0; 6]].concat()
+}
+
 fn with_both(count: i32) -> Vec<u8> {
     let mut batch = with(57, &count.to_be_bytes());
     batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
@@ -118,6 +123,9 @@ fn forbidden() -> Vec<Row> {
     let keyless =
         Request::new("POST", "/v1/topics/compacted/partitions/0/batches").header("content-type", "application/vnd.tidegate.batches");
     let attributes_of_first = 62;
+    let numbered = |path: &str| Request::new("POST", path).header("content-type", "application/vnd.tidegate.batches");
+    let numbered_and_unwatched = numbered(&format!("{BATCHES}?acks=none")).body(with(43, &producer(7)));
+    let numbered_with_key = numbered(BATCHES).header("idempotency-key", "k").body(with(43, &producer(7)));
     vec![
         row("a bomb inside a zstd batch", post(bomb), 422, "corrupt-batch"),
         row("a batch over max.message.bytes", post(large), 413, "record-too-large"),
@@ -125,7 +133,12 @@ fn forbidden() -> Vec<Row> {
         row("a control batch", post(with(21, &0x20_i16.to_be_bytes())), 422, "record-rejected"),
         row("a transaction without one", post(with(21, &0x10_i16.to_be_bytes())), 422, "record-rejected"),
         row("a delete horizon", post(with(21, &0x40_i16.to_be_bytes())), 422, "record-rejected"),
-        row("somebody's producer id", post(with(43, &7_i64.to_be_bytes())), 422, "record-rejected"),
+        row("a producer id without epoch and sequence", post(with(43, &7_i64.to_be_bytes())), 422, "corrupt-batch"),
+        row("a producer id of the node's own", post(with(43, &producer(1 << 61))), 422, "record-rejected"),
+        row("a producer id of a key", post(with(43, &producer(1 << 62))), 422, "record-rejected"),
+        row("two numbered batches", post([with(43, &producer(7)), with(43, &producer(7))].concat()), 422, "record-rejected"),
+        row("a numbered batch that nobody waits for", numbered_and_unwatched, 400, "malformed-parameter"),
+        row("a numbered batch with a key", numbered_with_key, 400, "malformed-header"),
         row("unknown bits of a record", post(with(attributes_of_first, &[0x80])), 422, "record-rejected"),
         row("batches without keys in a compacted topic", keyless.body(without_key()), 422, "record-rejected"),
     ]

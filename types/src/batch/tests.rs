@@ -9,7 +9,13 @@ use crate::record_set::RecordSetBuilder;
 static LIMITS: LazyLock<Limits> = LazyLock::new(Limits::default);
 
 fn rules() -> BatchRules<'static> {
-    BatchRules { limits: &LIMITS, max_batch_bytes: limits::BATCH_BYTES_DEFAULT, key_required: false, timestamps: (0, i64::MAX) }
+    BatchRules {
+        limits: &LIMITS,
+        max_batch_bytes: limits::BATCH_BYTES_DEFAULT,
+        key_required: false,
+        timestamps: (0, i64::MAX),
+        drops_producer: false,
+    }
 }
 
 pub(super) fn unhex(hex: &str) -> Vec<u8> {
