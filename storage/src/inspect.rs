@@ -79,6 +79,8 @@ pub enum Kind {
     SegmentCheckpoint,
     /// `leader-epoch-checkpoint`, or a batch that contradicts it.
     LeaderEpoch,
+    /// `.snapshot` or `.idempotency`: what is kept of producers.
+    Producers,
     /// `partition.metadata`.
     PartitionMetadata,
     /// A checkpoint of offsets in the data directory.
@@ -100,6 +102,7 @@ impl Kind {
             Self::TimeIndex => "time-index",
             Self::SegmentCheckpoint => "segment-checkpoint",
             Self::LeaderEpoch => "leader-epoch",
+            Self::Producers => "producers",
             Self::PartitionMetadata => "partition-metadata",
             Self::OffsetCheckpoint => "offset-checkpoint",
             Self::MetaProperties => "meta-properties",

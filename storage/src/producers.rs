@@ -155,6 +155,16 @@ impl Producers {
         }
     }
 
+    /// Those that number their records, by id.
+    pub(crate) fn producers(&self) -> impl Iterator<Item = (i64, &Known)> {
+        self.sequences.sorted().into_iter()
+    }
+
+    /// All keys, oldest first.
+    pub(crate) fn all_keys(&self) -> Vec<Key> {
+        self.keys.lock().packed().filter_map(|packed| Key::unpack(*packed)).collect()
+    }
+
     /// To look at batches that are to be written together, one after the other.
     pub fn plan(&self) -> Plan<'_> {
         Plan { producers: self, sequences: Planned::default(), keys: HashMap::new() }

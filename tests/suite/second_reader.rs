@@ -1,5 +1,5 @@
 //! A reader of Kafka's partition files that was written from their description alone (`tests/oracle`) reads what a node has written and finds nothing
-//! wrong with it: logs, indexes, leaders' epochs, checkpoints.
+//! wrong with it: logs, indexes, producers, leaders' epochs, checkpoints.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,8 +19,14 @@ fn produce(address: SocketAddr, from: u64) {
                 json!({"key": format!("k{n}"), "text": format!("{request} {n} ").repeat(1_000), "timestamp": timestamp})
             })
             .collect();
-        let answer = Request::json("/v1/topics/t/partitions/0/records", json!({"records": records}).to_string()).send(address).unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.text());
+        let plain = Request::json("/v1/topics/t/partitions/0/records", json!({"records": records}).to_string());
+        let request = match request % 3 {
+            0 => plain.header("idempotency-key", format!("request-{request}")),
+            1 => plain.header("producer-id", "w").header("producer-epoch", "0").header("producer-seq", (request / 3 * 10).to_string()),
+            _ => plain,
+        };
+        let answer = request.send(address).unwrap();
+        assert_eq!((answer.status, answer.header("producer-duplicate")), (200, None), "{}", answer.text());
     }
 }
 
@@ -60,7 +66,7 @@ fn it_agrees_with_every_file() {
     let log = data.path().join("t-0");
     kafkas_own_tool_agrees(&log);
     let names: Vec<String> = std::fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    for suffix in [".timeindex", ".index", ".log"] {
+    for suffix in [".timeindex", ".index", ".log", ".snapshot"] {
         let mut files: Vec<_> = names.iter().filter(|name| name.ends_with(suffix)).collect();
         assert!(files.len() >= 3, "{names:?}");
         files.sort();
@@ -74,6 +80,9 @@ fn it_agrees_with_every_file() {
     }
 }
 
+/// What it knows.
+const SUFFIXES: [&str; 4] = ["log", "index", "timeindex", "snapshot"];
+
 /// Kafka's `DumpLogSegments` over a partition's files, if `KAFKA_HOME` names a folder with Kafka's jars in `libs` (and there is a `java`).
 fn kafkas_own_tool_agrees(log: &Path) {
     let Some(home) = std::env::var_os("KAFKA_HOME") else {
@@ -81,7 +90,8 @@ fn kafkas_own_tool_agrees(log: &Path) {
         return;
     };
     let entries = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path());
-    let is_known = |path: &Path| path.extension().is_some_and(|suffix| suffix == "log" || suffix == "index" || suffix == "timeindex");
+    let is_known = |path: &Path| path.extension().and_then(|suffix| suffix.to_str()).is_some_and(|suffix| SUFFIXES.contains(&suffix));
+
     let mut files: Vec<_> = entries.filter(|path| is_known(path)).map(|path| path.display().to_string()).collect();
     files.sort();
     let jars = Path::new(&home).join("libs/*");

@@ -200,10 +200,10 @@ error_codes! {
         advice: "Raise the limit on open files (`ulimit -n`) of the node and restart it, or use fewer partitions.";
     /// Some partitions of the request were written and others not; `results` says which.
     PartialWrite = "partial-write", "Partial write", retryable: true, side_effects: Possible,
-        advice: "Send again the records whose `state` in `results` is `not_written`; read whether those that are `unknown` are there.";
+        advice: "With an `Idempotency-Key`, send the same request again: it is completed. Without, send the records that are `not_written` in `results`, and read whether the `unknown` are there.";
     /// The write was accepted but did not finish in time: it may still happen.
     WriteTimeout = "write-timeout", "Write timeout", retryable: true, side_effects: Possible,
-        advice: "Read whether the records are there before you send them again: a repeated call writes again.";
+        advice: "With an `Idempotency-Key` or a sequence, send the same request again: it is written once. Without, read whether the records are there first.";
 }
 
 impl fmt::Display for ErrorCode {

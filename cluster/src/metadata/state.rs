@@ -131,7 +131,7 @@ impl MetadataState {
         // Ids go through JSON, whose readers hold whole numbers up to 2^53 - 1.
         let after = next.checked_add(i64::from(count)).filter(|after| *after <= Offset::MAX.to_i64());
         match after {
-            Some(after) if first == next => {
+            Some(after) if first == next && self.image.cluster_id.is_some() => {
                 self.image_mut().next_producer_id = after;
                 Ok(MetadataKey::Cluster)
             }

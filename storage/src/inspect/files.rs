@@ -11,7 +11,8 @@ use crate::checkpoint::{self, FIRST_DIRTY, HIGH_WATERMARK, LOG_START, RECOVERY_P
 use crate::epochs::{self, Epochs};
 use crate::index::{IndexEntry, OffsetIndex};
 use crate::io::Io;
-use crate::segment::parse_any_file_name;
+use crate::producers::{Key, KeyRules, Known, Producers, file, snapshot};
+use crate::segment::{parse_any_file_name, parse_file_name_of};
 use crate::store::{parse_topic_id, read_identity};
 use crate::time_index::TimeIndex;
 use crate::vouched;
@@ -55,6 +56,19 @@ pub enum Shown {
         /// Its first offset.
         start: Offset,
     },
+    /// Of `.snapshot` and `.idempotency`: what a producer has written last.
+    Producer {
+        /// Its id.
+        producer_id: i64,
+        /// Its epoch.
+        epoch: i16,
+        /// The sequence of its last record.
+        last_sequence: i32,
+        /// That record's offset.
+        last_offset: Offset,
+    },
+    /// Of `.idempotency`: where the records are that came under a key.
+    Key(Key),
     /// Of `partition.metadata`.
     Partition {
         /// The id of its topic.
@@ -86,6 +100,8 @@ enum Format {
     TimeIndex,
     Segments,
     Epochs,
+    Snapshot,
+    Kept,
     Partition,
     Offsets,
     Properties,
@@ -98,6 +114,8 @@ fn format_of(path: &Path) -> Option<Format> {
         "partition.metadata" => Some(Format::Partition),
         RECOVERY_POINT | HIGH_WATERMARK | LOG_START | FIRST_DIRTY => Some(Format::Offsets),
         "meta.properties" => Some(Format::Properties),
+        name if parse_file_name_of(name, snapshot::SUFFIX).is_some() => Some(Format::Snapshot),
+        name if parse_file_name_of(name, file::SUFFIX).is_some() => Some(Format::Kept),
         name if name.ends_with(".timeindex") => Some(Format::TimeIndex),
         name if name.ends_with(".index") => Some(Format::Index),
         _ => None,
@@ -152,6 +170,12 @@ pub fn show<E>(io: &dyn Io, path: &Path, visit: &mut dyn FnMut(&Shown) -> Result
         Some(Format::Epochs) => all(io, path, Kind::LeaderEpoch, visit, Epochs::parse, |known| {
             known.entries().iter().map(|(epoch, start)| Shown::Epoch { epoch: epoch.get(), start: *start }).collect()
         }),
+        Some(Format::Snapshot) => all(io, path, Kind::Producers, visit, snapshot::decode, |producers| {
+            producers.iter().filter_map(|(id, known)| last_of(*id, known)).collect()
+        }),
+        Some(Format::Kept) => all(io, path, Kind::Producers, visit, decode_kept, |kept| {
+            kept.producers().filter_map(|(id, known)| last_of(id, known)).chain(kept.all_keys().into_iter().map(Shown::Key)).collect()
+        }),
         Some(Format::Partition) => {
             all(io, path, Kind::PartitionMetadata, visit, parse_topic_id, |topic| vec![Shown::Partition { topic: *topic }])
         }
@@ -160,6 +184,16 @@ pub fn show<E>(io: &dyn Io, path: &Path, visit: &mut dyn FnMut(&Shown) -> Result
         }),
         Some(Format::Properties) | None => properties(io, path, visit),
     }
+}
+
+fn last_of(producer_id: i64, known: &Known) -> Option<Shown> {
+    let (last_sequence, last_offset) = known.last_record()?;
+    Some(Shown::Producer { producer_id, epoch: known.epoch, last_sequence, last_offset })
+}
+
+/// Whatever a topic's rules are, all of it.
+pub(super) fn decode_kept(bytes: &[u8]) -> Option<Producers> {
+    file::decode(bytes, KeyRules { window_ms: i64::MAX, entries_max: usize::MAX })
 }
 
 /// The entries of an index, whether or not they are right.

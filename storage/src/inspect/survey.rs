@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tidegate_types::{LeaderEpoch, Offset, TopicId, TopicPartition};
 
+use super::files::decode_kept;
 use super::root::Notes;
 use super::walk::{Claims, Indexes, Seen, walk};
 use super::{Finding, Kind, Summary, log_files, partition_of};
@@ -11,9 +12,11 @@ use crate::Error;
 use crate::compact::{CLEANED, SWAP, with_good_swaps};
 use crate::epochs::{self, Epochs};
 use crate::error::is_short_of_handles;
-use crate::io::{Io, read_small};
+use crate::io::{DirEntry, Io, read_small};
 use crate::log::without_given_up;
+use crate::producers::{file, snapshot};
 use crate::recovery::{Trust, why_refused};
+use crate::segment::parse_file_name_of;
 use crate::store::{UNSYNCED_BYTES_MAX, parse_topic_id};
 use crate::vouched::{self, Vouched};
 
@@ -67,6 +70,8 @@ pub(super) struct Survey {
     pub(super) is_unsettled: bool,
     /// Written by a compaction, and damaged since.
     pub(super) bad_swaps: Vec<PathBuf>,
+    /// What was kept of producers, and cannot be read.
+    pub(super) damaged_producers: Vec<PathBuf>,
     pub(super) summary: Summary,
 }
 
@@ -101,6 +106,7 @@ pub(super) fn survey(io: &dyn Io, directory: &Path, notes: &Notes) -> Result<Sur
         is_torn: false,
         is_unsettled: entries.iter().any(|entry| !entry.is_dir && (entry.name.ends_with(SWAP) || entry.name.ends_with(CLEANED))),
         bad_swaps: Vec::new(),
+        damaged_producers: damaged_producers(io, directory, &entries)?,
         summary: Summary::default(),
     };
     let files = survey.list(io)?;
@@ -110,6 +116,22 @@ pub(super) fn survey(io: &dyn Io, directory: &Path, notes: &Notes) -> Result<Sur
     survey.check_vouched();
     survey.check_small_files();
     Ok(survey)
+}
+
+fn damaged_producers(io: &dyn Io, directory: &Path, entries: &[DirEntry]) -> Result<Vec<PathBuf>, Error> {
+    let mut damaged = Vec::new();
+    for entry in entries {
+        let path = directory.join(&entry.name);
+        let is_damaged = if parse_file_name_of(&entry.name, snapshot::SUFFIX).is_some() {
+            matches!(read(io, &path, snapshot::decode)?, Small::Damaged)
+        } else if parse_file_name_of(&entry.name, file::SUFFIX).is_some() {
+            matches!(read(io, &path, decode_kept)?, Small::Damaged)
+        } else {
+            false
+        };
+        damaged.extend(is_damaged.then_some(path));
+    }
+    Ok(damaged)
 }
 
 impl Survey {
@@ -332,6 +354,10 @@ impl Survey {
         if self.epochs.says().is_none() && self.epochs_of_batches().is_none() {
             let reason = "leader epochs of its batches fall: one of them is wrong";
             self.summary.find(Finding::damage(Kind::LeaderEpoch, &self.directory, 0, reason));
+        }
+        for path in &self.damaged_producers {
+            let reason = "it is damaged; the next start reads the log to know who has written to it";
+            self.summary.find(Finding::note(Kind::Producers, path.clone(), 0, reason));
         }
         let path = self.directory.join("partition.metadata");
         match &self.topic {

@@ -1,9 +1,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
+use tidegate_types::producer::KEYED_IDS;
 use tidegate_types::topic_config::Durability;
 use tidegate_types::{
-    BatchBuilder, Encoding, LeaderEpoch, Limits, NodeId, RecordSetBuilder, SequencedBatch, Timestamp, TopicConfig, TopicId,
+    BatchBuilder, Encoding, LeaderEpoch, Limits, NodeId, ProducerStamp, RecordSetBuilder, SequencedBatch, Timestamp, TopicConfig, TopicId,
 };
 use uuid::Uuid;
 
@@ -44,7 +45,16 @@ fn batch(base: Offset, epoch: i32) -> SequencedBatch {
     }
     let mut builder = BatchBuilder::with_capacity(0);
     builder.push(&set.finish());
-    builder.finish().sequence(base, LeaderEpoch::new(epoch)).unwrap()
+    let stamp = match base.get() % 6 {
+        0 => Some(ProducerStamp { id: KEYED_IDS | base.to_i64(), epoch: 0, sequence: 7 }),
+        2 => Some(ProducerStamp { id: 5, epoch: 0, sequence: i32::try_from(base.get() / 3).unwrap() }),
+        _ => None,
+    };
+    let batch = match stamp {
+        Some(stamp) => builder.finish_for(stamp),
+        None => builder.finish(),
+    };
+    batch.sequence(base, LeaderEpoch::new(epoch)).unwrap()
 }
 
 fn config() -> TopicConfig {
@@ -206,6 +216,12 @@ fn small_files_are_shown() {
     assert!(matches!(seen[3], Shown::Segment { base, end, max_timestamp: Some(33), .. } if (base, end) == (at(30), at(34))), "{seen:?}");
     let (seen, _) = show_all(&Path::new(ROOT).join("recovery-point-offset-checkpoint"));
     assert_eq!(seen, [Shown::Offset { tp: tp(0), offset: at(34) }]);
+    let (seen, _) = show_all(&directory().join(file_name(at(34), "snapshot")));
+    let producer = Shown::Producer { producer_id: 5, epoch: 0, last_sequence: 11, last_offset: at(33) };
+    assert_eq!(seen, [producer.clone()]);
+    let (seen, _) = show_all(&directory().join(file_name(at(34), "idempotency")));
+    let keys = seen.iter().filter(|shown| matches!(shown, Shown::Key(key) if key.offset.get() % 6 == 0)).count();
+    assert!(seen[0] == producer && keys == 6 && seen.len() == 7, "{seen:?}");
     let small: Vec<_> = files(&disk, Path::new(ROOT)).into_iter().filter(|path| is_small_file(path)).collect();
     assert!(small.len() > 10);
     for path in small {

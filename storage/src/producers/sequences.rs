@@ -62,7 +62,7 @@ impl Batch {
 /// What is known of a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Known {
-    pub(super) epoch: i16,
+    pub(crate) epoch: i16,
     /// The sequence that came first in this epoch; `None` if that is not known.
     pub(super) begins: Option<i32>,
     /// When its last batch came, in ms.
@@ -83,6 +83,11 @@ impl Known {
 
     pub(super) fn last(&self) -> Option<&Batch> {
         self.batches().last()
+    }
+
+    /// Sequence and offset of the last record.
+    pub(crate) fn last_record(&self) -> Option<(i32, Offset)> {
+        self.last().map(|last| (last.last_sequence, last.last_offset()))
     }
 
     pub(super) fn push(&mut self, batch: Batch) {

@@ -189,7 +189,7 @@ class PartitionCheck:
                 fault("batch.crc", f"CRC {crc32c(data):08x}, the header says {header.crc:08x}")
         if not damaged and (options.records or header.is_control):
             marker = self.check_records(facts, path, where, position, header, fault)
-        if header.producer_id >= 0 and not damaged:
+        if 0 <= header.producer_id < producers.KEYED_IDS and not damaged:
             if marker is not None and marker.coordinator_epoch is not None:
                 if row := self.replay.finish_transaction(header, marker):
                     facts.expected_aborts.append(row)

@@ -9,6 +9,9 @@ from .batch import ABORT, LARGEST_SEQUENCE
 from .crc32c import crc32c
 from .indexes import AbortedTransaction
 
+# From here on an id stands for one request and not for a producer that counts its records: Tidegate's, and in no snapshot.
+KEYED_IDS = 1 << 62
+
 SNAPSHOT_HEADER = struct.Struct(">hIi")
 SNAPSHOT_ENTRY = struct.Struct(">qhiqiqiq")
 

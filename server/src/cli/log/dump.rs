@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tidegate_storage::inspect::{self, Finding, Shown};
 use tidegate_storage::io::{Io, RealIo};
-use tidegate_types::{Record, StoredBatch};
+use tidegate_types::{ProducerStamp, Record, StoredBatch};
 
 use super::{damage, failure, segments};
 use crate::cli::output::Output;
@@ -145,6 +145,13 @@ fn shown_line(shown: &Shown) -> String {
             )
         }
         Shown::Epoch { epoch, start } => format!("  epoch {epoch} from offset {start} on\n"),
+        Shown::Producer { producer_id, epoch, last_sequence, last_offset } => {
+            format!("  producer {producer_id}, epoch {epoch}: sequence {last_sequence} at offset {last_offset}\n")
+        }
+        Shown::Key(key) => {
+            let (id, hash, offset, came) = (key.id, key.sequence, key.offset, time::shown(key.arrival));
+            format!("  key {id:#018x}, content {hash:#010x}: from offset {offset} on, came {came}\n")
+        }
         Shown::Partition { topic } => format!("  topic id {topic}\n"),
         Shown::Offset { tp, offset } => format!("  {tp}: {offset}\n"),
         Shown::Property { key, value } => format!("  {}={}\n", visible(key.as_bytes()), visible(value.as_bytes())),
@@ -160,6 +167,13 @@ fn shown_json(file: &Path, shown: &Shown) -> Value {
             "index_crc": index_crc, "time_index_crc": time_index_crc,
         }),
         Shown::Epoch { epoch, start } => json!({"kind": "leader-epoch", "leader_epoch": epoch, "start_offset": start}),
+        Shown::Producer { producer_id, epoch, last_sequence, last_offset } => json!({
+            "kind": "producer", "producer_id": producer_id, "epoch": epoch, "last_sequence": last_sequence, "last_offset": last_offset,
+        }),
+        // Beyond what numbers of JSON hold everywhere.
+        Shown::Key(key) => json!({
+            "kind": "idempotency-key", "id": format!("{:#018x}", key.id), "content": key.sequence, "offset": key.offset, "arrival": key.arrival,
+        }),
         Shown::Partition { topic } => json!({"kind": "partition-metadata", "topic_id": topic}),
         Shown::Offset { tp, offset } => json!({"kind": "offset", "topic": tp.topic, "partition": tp.partition, "offset": offset}),
         Shown::Property { key, value } => json!({"kind": "property", "key": key, "value": value}),
@@ -177,8 +191,13 @@ fn partition_of(file: &Path) -> Option<u32> {
 fn batch_line(position: u64, batch: &StoredBatch) -> String {
     let h = &batch.header;
     let kind = if h.is_control() { " control" } else { "" };
+    let producer = match ProducerStamp::of(h) {
+        None => String::new(),
+        Some(stamp) if stamp.is_keyed() => format!(", key {:#018x}", stamp.id),
+        Some(ProducerStamp { id, epoch, sequence }) => format!(", producer {id} epoch {epoch} from sequence {sequence}"),
+    };
     format!(
-        "  at {position}: offsets {}..{}, {}, {} bytes, {}, epoch {}, newest {}, crc {:#010x}{kind}\n",
+        "  at {position}: offsets {}..{}, {}, {} bytes, {}, epoch {}, newest {}, crc {:#010x}{producer}{kind}\n",
         h.first_offset(),
         h.last_offset(),
         records(u64::try_from(h.record_count).unwrap_or_default()),
@@ -196,6 +215,7 @@ fn batch_json(file: &Path, position: u64, batch: &StoredBatch) -> Value {
         "kind": "batch", "file": file.display().to_string(), "position": position, "base_offset": h.first_offset().get(),
         "last_offset": h.last_offset().get(), "record_count": h.record_count, "bytes": batch.bytes().len(), "codec": h.codec().name(),
         "leader_epoch": h.leader_epoch, "max_timestamp": h.max_timestamp, "crc": h.crc, "control": h.is_control(), "producer_id": h.producer_id,
+        "producer_epoch": h.producer_epoch, "base_sequence": h.base_sequence,
     })
 }
 

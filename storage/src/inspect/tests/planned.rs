@@ -54,6 +54,7 @@ fn survey(segments: Vec<Seen>) -> Survey {
         is_torn: false,
         is_unsettled: false,
         bad_swaps: vec![],
+        damaged_producers: vec![],
         summary: Summary { findings: vec![found], ..Summary::default() },
     }
 }
