@@ -350,4 +350,87 @@ mod tests {
         );
         assert!(batches[0].len() < 500);
     }
+
+    /// Appends of producers, taken one group after the other at a time that stands still.
+    struct Producing {
+        producers: Producers,
+        parked: Parked<usize>,
+        end: Offset,
+        instant: Instant,
+    }
+
+    impl Producing {
+        fn new() -> Self {
+            let producers = Producers::new(LogConfig::from(&TopicConfig::default()).keys);
+            Self { producers, parked: Parked::default(), end: Offset::ZERO, instant: Instant::now() }
+        }
+
+        /// Who was written and where, who was replayed and where, who was refused.
+        fn take(&mut self, appends: impl IntoIterator<Item = Waiting<usize>>) -> (Vec<(usize, u64)>, Vec<(usize, u64)>, Vec<usize>) {
+            let mut waiting: VecDeque<_> = appends.into_iter().collect();
+            let (config, now) = (&TopicConfig::default(), Timestamp::from_millis(0));
+            let queue =
+                Queue { waiting: &mut waiting, parked: &mut self.parked, producers: &self.producers, config, now, instant: self.instant };
+            let group = take_group(queue, self.end);
+            assert!(waiting.is_empty());
+            assert_eq!(group.batches.iter().map(RecordBatch::record_count).sum::<u64>(), group.log_end.since(self.end));
+            let at = |all: &[(usize, Appended)]| all.iter().map(|(owner, appended)| (*owner, appended.base_offset.get())).collect();
+            (at(&group.placed), at(&group.replayed), group.refused.iter().map(|(owner, _)| *owner).collect())
+        }
+
+        /// Those whose time is up, judged once more.
+        fn wait(&mut self) -> (Vec<(usize, u64)>, Vec<(usize, u64)>, Vec<usize>) {
+            self.instant = self.parked.next_due().unwrap();
+            let due = self.parked.take_due(self.instant);
+            self.take(due)
+        }
+    }
+
+    fn numbered(id: i64, sequence: i32, owner: usize) -> Waiting<usize> {
+        of(set(1, 10), Some(ProducerStamp { id, epoch: 0, sequence }), owner)
+    }
+
+    /// A promise: what comes early is written right behind what it has waited for; who is sent twice at once is written once.
+    #[test]
+    fn early_appends_get_their_turn() {
+        let mut producing = Producing::new();
+        assert_eq!(producing.take([numbered(1, 3, 3), numbered(1, 1, 1), numbered(2, 0, 9)]), (vec![(9, 0)], vec![], vec![]));
+        let (written, replayed, refused) = producing.take([numbered(1, 2, 2), numbered(1, 0, 0), numbered(1, 0, 7)]);
+        assert_eq!((written, replayed, refused), (vec![(0, 0), (1, 1), (2, 2), (3, 3)], vec![(7, 0)], vec![]));
+    }
+
+    /// A promise: four of a producer wait, the fifth is refused; who has waited in vain is refused, but taken if the producer was never known.
+    #[test]
+    fn nobody_waits_for_ever() {
+        let mut producing = Producing::new();
+        let early = (2..7).map(|sequence| numbered(1, sequence, usize::try_from(sequence).unwrap()));
+        let (written, replayed, refused) = producing.take(std::iter::once(numbered(1, 0, 0)).chain(early));
+        assert_eq!((written, replayed, refused), (vec![(0, 0)], vec![], vec![6]));
+        // What was planned was not written, so that the producer is still unknown: the first is taken, and those that follow it with it.
+        assert_eq!(producing.wait(), (vec![(2, 0), (3, 1), (4, 2), (5, 3)], vec![], vec![]));
+        let mut producing = Producing::new();
+        producing.take([numbered(1, 5, 5)]);
+        producing.instant += std::time::Duration::from_millis(500);
+        producing.take([numbered(1, 9, 9)]);
+        assert_eq!(producing.wait(), (vec![(5, 0)], vec![], vec![]));
+        assert_eq!(producing.wait(), (vec![(9, 0)], vec![], vec![]), "the write before was not noted here");
+    }
+
+    /// A promise: of a request whose first batches a crash has left, the others are written, and the answer says where all of it stands.
+    #[test]
+    fn a_torn_request_is_completed() {
+        use tidegate_types::producer::KEYED_IDS;
+        let batch = |id: i64| {
+            let mut builder = BatchBuilder::with_capacity(0);
+            builder.push(&set(2, 10));
+            builder.finish_for(ProducerStamp { id: KEYED_IDS | id, epoch: 0, sequence: 7 })
+        };
+        let request = |ids: &[i64], owner| {
+            let batches: Vec<_> = ids.iter().map(|id| batch(*id)).collect();
+            Waiting { bytes: 100, payload: Payload::Batches(batches), is_late: false, owner }
+        };
+        let mut producing = Producing::new();
+        let (written, replayed, refused) = producing.take([request(&[1, 2], 0), request(&[1, 2, 3], 1), request(&[1, 2, 3], 2)]);
+        assert_eq!((written, replayed, refused), (vec![(0, 0)], vec![(1, 0), (2, 0)], vec![]));
+    }
 }

@@ -13,6 +13,8 @@ use crate::error::Error;
 const WAIT: Duration = Duration::from_secs(1);
 /// How many of one producer wait at most; the next is refused at once.
 const PER_PRODUCER_MAX: usize = 4;
+/// How many of all producers: they take the places of appends that could be written.
+const ALL_MAX: usize = 256;
 
 /// Those of one partition. Each still counts in what the partition has admitted.
 #[derive(Debug)]
@@ -35,9 +37,10 @@ impl<T> Default for Parked<T> {
 }
 
 impl<T> Parked<T> {
-    /// Has it wait; gives its owner back, with `refusal`, if as many of its producer wait as may.
+    /// Has it wait; gives its owner back, with `refusal`, if as many wait as may.
     pub(super) fn park(&mut self, waiting: Waiting<T>, stamp: ProducerStamp, now: Instant, refusal: Error) -> Result<(), (T, Error)> {
-        if self.all.iter().filter(|one| one.stamp.id == stamp.id).count() >= PER_PRODUCER_MAX {
+        let of_producer = self.all.iter().filter(|one| one.stamp.id == stamp.id).count();
+        if of_producer >= PER_PRODUCER_MAX || self.all.len() >= ALL_MAX {
             return Err((waiting.owner, refusal));
         }
         self.all.push(One { stamp, until: now + WAIT, waiting });

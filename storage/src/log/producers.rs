@@ -119,6 +119,11 @@ impl PartitionLog {
             self.producers.fill_up(entries);
         }
         let segments = self.shared.segments.load_full();
+        // One of a log that was longer must not come to speak of this one.
+        let (snapshots, beyond): (Vec<_>, Vec<_>) = snapshots.into_iter().partition(|at| *at <= end);
+        for at in beyond {
+            self.remove_beside(at, snapshot::SUFFIX);
+        }
         self.producer_files.snapshot = snapshots.last().copied().filter(|at| *at == end);
         self.producer_files.loose = snapshots.into_iter().filter(|at| segments.iter().all(|segment| segment.base != *at)).collect();
         // Not all of this again.

@@ -13,6 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::{JoinSet, LocalSet};
 
+/// Where this stands in a request, each one that is sent has a number of its own.
+pub(crate) const FRESH: &str = "a-fresh-key-here";
 const PING: &[u8] = b"PING\r\n";
 /// What is read at a time.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -90,7 +92,8 @@ impl Load {
             for (n, connection) in connections.into_iter().enumerate() {
                 let (requests, latencies) = (Arc::clone(&self.requests), Rc::clone(&latencies));
                 let first = n * requests.len() / self.connections;
-                tasks.spawn_local(closed_loop(connection, requests, first, latencies, start, duration));
+                let place = Place { first, connection: n };
+                tasks.spawn_local(closed_loop(connection, requests, place, latencies, start, duration));
             }
             while let Some(done) = tasks.join_next().await {
                 done??;
@@ -103,23 +106,59 @@ impl Load {
     }
 }
 
+/// Which of the connections it is, and where it begins.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    first: usize,
+    connection: usize,
+}
+
 async fn closed_loop(
     mut connection: Connection,
     requests: Arc<[Vec<u8>]>,
-    first: usize,
+    place: Place,
     latencies: Rc<RefCell<Histogram<u64>>>,
     start: Instant,
     duration: Duration,
 ) -> anyhow::Result<()> {
-    let (mut next, mut sent) = (first, Instant::now());
+    let (mut next, mut sent) = (place.first, Instant::now());
+    let mut fresh = Fresh::new(&requests, place.connection);
     while sent.duration_since(start) < duration {
-        connection.exchange(&requests[next % requests.len()]).await?;
+        match &mut fresh {
+            Some(fresh) => connection.exchange(fresh.next()).await?,
+            None => connection.exchange(&requests[next % requests.len()]).await?,
+        }
         let now = Instant::now();
         record(&mut latencies.borrow_mut(), now - sent);
         sent = now;
         next += 1;
     }
     Ok(())
+}
+
+/// A request that is another one each time.
+struct Fresh {
+    request: Vec<u8>,
+    at: usize,
+    next: u64,
+}
+
+impl Fresh {
+    /// `None` if the requests are always the same.
+    fn new(requests: &[Vec<u8>], connection: usize) -> Option<Self> {
+        let request = requests.first()?.clone();
+        let at = request.windows(FRESH.len()).position(|window| window == FRESH.as_bytes())?;
+        // Another run of the same load sends other ones.
+        let run = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs()) & 0xffff_ffff;
+        Some(Self { request, at, next: run << 32 | (connection as u64) << 24 })
+    }
+
+    fn next(&mut self) -> &[u8] {
+        let number = format!("{:016x}", self.next);
+        self.request[self.at..self.at + FRESH.len()].copy_from_slice(number.as_bytes());
+        self.next += 1;
+        &self.request
+    }
 }
 
 /// One connection with one request under way at most.

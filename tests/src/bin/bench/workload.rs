@@ -16,7 +16,7 @@ use tidegate_types::Codec;
 use super::bare::Bare;
 use super::contender::{Contender, Work};
 use super::disk;
-use super::load::{Load, Protocol, get, post};
+use super::load::{FRESH, Load, Protocol, get, post};
 use super::peers::Peer;
 use super::row::{Goal, Row};
 
@@ -26,7 +26,7 @@ pub(crate) const KIB: usize = 1024;
 const BATCH_BYTES: usize = 100_000;
 
 /// Every workload, by the name that `--only` takes.
-pub(crate) const ALL: [&str; 12] = [
+pub(crate) const ALL: [&str; 15] = [
     "json-1",
     "json-1-2p",
     "json-1-4p",
@@ -37,6 +37,9 @@ pub(crate) const ALL: [&str; 12] = [
     "batches-100k-16p",
     "batches-small",
     "batches-replicated",
+    "keyed-json-1",
+    "keyed-json-100",
+    "keyed-batches-100k",
     "fetch-json",
     "fetch-batches",
 ];
@@ -119,6 +122,9 @@ pub(crate) async fn prepare(id: &'static str) -> anyhow::Result<Prepared> {
             let title = "stored batches of 100 KB (96 records of 1 KiB), 16 connections, `durability=replicated`: not synced".to_owned();
             Row { id, title, goal: Goal::Bandwidth { least: 1500.0 }, contenders: processes.node_and_loop(&Batch::of(KIB)?, 1, 16, false) }
         }
+        "keyed-json-1" => keyed(id, &processes, &envelope(1, KIB), 1, 64)?,
+        "keyed-json-100" => keyed(id, &processes, &envelope(100, KIB), 100, 16)?,
+        "keyed-batches-100k" => keyed_batches(id, &processes)?,
         "fetch-json" => fetch(id, &mut processes, &mut absent).await?,
         "fetch-batches" => match fetch_batches(id, &mut processes).await? {
             Some(row) => row,
@@ -140,6 +146,41 @@ fn appends(id: &'static str, processes: &Processes, partitions: usize) -> anyhow
     let title = format!("stored batches of 100 KB (96 records of 1 KiB), {CONNECTIONS} connections{over}, synced");
     let contenders = processes.node_and_loop(&Batch::of(KIB)?, partitions, CONNECTIONS, true);
     Ok(Row { id, title, goal: Goal::Ratio { least: 0.9 }, contenders })
+}
+
+/// The same requests with an `Idempotency-Key` of their own, and without.
+fn keyed(id: &'static str, processes: &Processes, body: &[u8], records: usize, connections: usize) -> anyhow::Result<Row> {
+    create_topic(processes.node.address(), "bench", 1)?;
+    let plain = post(&path(0, "records"), JSON, body);
+    let some = if records == 1 { "one record".to_owned() } else { format!("{records} records") };
+    let title = format!("1 KiB JSON, {some} a request, {connections} connections, synced: with a key and without");
+    Ok(with_and_without(id, title, processes, &plain, connections, records))
+}
+
+fn keyed_batches(id: &'static str, processes: &Processes) -> anyhow::Result<Row> {
+    create_topic(processes.node.address(), "bench", 1)?;
+    let Batch { body, records, .. } = Batch::of(KIB)?;
+    let plain = post(&path(0, "batches"), batch::MEDIA_TYPE, &body);
+    let title = "stored batches of 100 KB (96 records of 1 KiB), 16 connections, synced: with a key and without".to_owned();
+    Ok(with_and_without(id, title, processes, &plain, 16, records))
+}
+
+fn with_and_without(id: &'static str, title: String, processes: &Processes, plain: &[u8], connections: usize, records: usize) -> Row {
+    let work = |request: Vec<u8>| Work::Requests {
+        load: Processes::load(processes.node.address(), vec![request], connections),
+        process: processes.node.id(),
+    };
+    let contenders = vec![
+        Contender { name: "with an `Idempotency-Key`", work: work(with_key(plain)), records, record_bytes: KIB },
+        Contender { name: "without", work: work(plain.to_vec()), records, record_bytes: KIB },
+    ];
+    Row { id, title, goal: Goal::Ratio { least: 0.95 }, contenders }
+}
+
+/// The request with a header in which each has a key of its own.
+fn with_key(request: &[u8]) -> Vec<u8> {
+    let head = request.windows(2).position(|window| window == b"\r\n").map_or(0, |at| at + 2);
+    [&request[..head], format!("Idempotency-Key: {FRESH}\r\n").as_bytes(), &request[head..]].concat()
 }
 
 async fn single(
