@@ -50,6 +50,7 @@
 //! | [`fetch`] | records out: JSON, stored batches, one value, offsets |
 //! | [`batch`] | records packed into stored batches on this side |
 //! | [`producer`] | batching, retries, acknowledgements |
+//! | [`identity`] | who a producer is: its id |
 //! | [`partitioner`] | where records go that name no partition |
 //! | [`consumer`] | reading ahead from any place, in order |
 //! | [`serializer`] | typed keys and values |
@@ -63,6 +64,7 @@ pub mod cluster;
 pub mod consumer;
 pub mod error;
 pub mod fetch;
+pub mod identity;
 pub mod partitioner;
 pub mod produce;
 pub mod producer;
@@ -76,6 +78,7 @@ pub use cluster::Liveness;
 pub use consumer::{ConsumedBatch, Consumer, ConsumerBuilder, ConsumerConfig, ConsumerError, ConsumerMetrics, Until};
 pub use error::{Error, Problem};
 pub use fetch::{At, Fetch, FetchedBatches, FetchedRecords, From, OffsetReset, Offsets, StoredValue};
+pub use identity::{BoundProducer, ProducerIdentity};
 pub use partitioner::Partitioner;
 pub use produce::{Acks, AppendedBatches, Lines, ProduceOptions, Produced, ProducedLines, RecordPosition};
 pub use producer::{Delivery, Producer, ProducerBuilder, ProducerConfig, ProducerError, ProducerMetrics};

@@ -64,7 +64,8 @@ pub struct RecordPosition {
 }
 
 impl RecordPosition {
-    /// Stands for the offset of a record whose acknowledgement was not waited for ([`Acks::None`]); no record has it.
+    /// Stands for the offset of a record whose acknowledgement was not waited for ([`Acks::None`]), or that was there already when it was sent again, so long
+    /// ago that the partition does not know where (each remembers the last five batches of a producer). No record has it.
     pub const NO_OFFSET: u64 = u64::MAX;
 }
 
@@ -81,19 +82,26 @@ pub struct Produced {
 /// What became of a request's batches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppendedBatches {
-    /// Offset of the first record; absent with [`Acks::None`].
+    /// Offset of the first record; absent with [`Acks::None`], or if the partition knows only that it has the batch.
     pub base_offset: Option<u64>,
-    /// Offset of the last record; absent with [`Acks::None`].
+    /// Offset of the last record; absent with [`Acks::None`], or if the partition knows only that it has the batch.
     pub last_offset: Option<u64>,
     /// What is promised of them.
     pub durability: String,
+    /// Whether the partition had the batch already, by the producer and the sequence in its header, and wrote nothing.
+    #[serde(skip)]
+    pub is_duplicate: bool,
 }
+
+/// The header of an answer that says so.
+const DUPLICATE: &str = "producer-duplicate";
 
 impl AppendedBatches {
     /// Reads an answer to `records` records (if their number is known), and believes it only as far as it can be true: an answer that makes no sense
     /// is no acknowledgement.
     pub(crate) fn read(answer: &Answer, acks: Acks, records: Option<u64>) -> Result<Self, Error> {
-        let appended: Self = answer.json()?;
+        let is_duplicate = answer.headers.get(DUPLICATE).is_some_and(|value| value.as_bytes() == b"true");
+        let appended = Self { is_duplicate, ..answer.json()? };
         match appended.contradiction(acks, records) {
             None => Ok(appended),
             Some(reason) => Err(answer.unexpected(&reason)),
@@ -112,7 +120,7 @@ impl AppendedBatches {
                 let sent = records.map_or_else(|| "some".to_owned(), |records| records.to_string());
                 (!is_right).then(|| format!("offsets {base} to {last} for {sent} records"))
             }
-            (None, None) if acks == Acks::None => None,
+            (None, None) if acks == Acks::None || self.is_duplicate => None,
             _ => Some("it says not where the records are".to_owned()),
         }
     }
@@ -275,9 +283,15 @@ mod tests {
     /// A promise: an acknowledgement that cannot be true of what was sent is none, whatever the server's status says.
     #[test]
     fn acknowledgements_make_sense() {
-        let is_believed = |base_offset, last_offset, acks, records| {
-            AppendedBatches { base_offset, last_offset, durability: "fsync".to_owned() }.contradiction(acks, records).is_none()
+        let told = |base_offset, last_offset, is_duplicate, acks, records| {
+            AppendedBatches { base_offset, last_offset, durability: "fsync".to_owned(), is_duplicate }.contradiction(acks, records).is_none()
         };
+        let is_believed = |base, last, acks, records| told(base, last, false, acks, records);
+        for (base, last, wanted) in
+            [(None, None, true), (Some(7), Some(8), true), (Some(7), Some(9), false), (Some(7), None, false), (None, Some(8), false)]
+        {
+            assert_eq!(told(base, last, true, Acks::All, Some(2)), wanted, "{base:?} to {last:?}, said to be there already");
+        }
         let largest = Offset::MAX.get();
         for (base, last, acks, records, wanted) in [
             (Some(7), Some(7), Acks::All, Some(1), true),

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Its promise: **every record that was taken is settled once**: written, failed, or expired `delivery_timeout` after it was taken. Records
-//! count in the buffer from `append` until then.
+//! count in the buffer from `append` until then. Who is idempotent has a producer id before the first batch goes out ([`identity`]); which batch has which
+//! numbers, and when it may go, its lane knows ([`super::sequence`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,19 +16,22 @@ use std::time::Duration;
 
 use tidegate_types::SideEffects;
 
-use super::batch::{BATCH_OVERHEAD, Batch, OpenBatch, batch_bytes};
+use super::batch::{BATCH_OVERHEAD, Batch, OpenBatch, Place, batch_bytes};
 use super::config::ProducerConfig;
 use super::delivery::{Completion, Delivery};
 use super::error::ProducerError;
 use super::lane::Lane;
 use super::metrics::ProducerMetrics;
-use crate::error::Error;
 use crate::record::NewRecord;
+use identity::Identity;
+
+pub(super) use ended::Outcome;
+
+mod ended;
+mod identity;
 
 /// Requests under way for all partitions together.
 const REQUESTS_MAX: usize = 256;
-/// Records of one batch that servers may refuse one by one; then what is left of it fails as a whole.
-const REJECTIONS_MAX: u8 = 16;
 
 /// A lane, by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,21 +46,6 @@ pub(super) struct Sending {
     pub(super) batch: Batch,
     /// How long it may take.
     pub(super) timeout: Duration,
-}
-
-/// What a request has come to.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// Written, from this offset on (if that was waited for).
-    Written(Option<u64>),
-    /// Not this time.
-    Retry(Arc<Error>, SideEffects),
-    /// Too large for the topic or the server: in halves it may go.
-    TooLarge(Arc<Error>),
-    /// One record was refused; nothing was written.
-    Rejected(u32, Arc<Error>),
-    /// Never.
-    Failed(Arc<Error>, SideEffects),
 }
 
 /// What was done with a record.
@@ -78,7 +67,8 @@ pub(super) struct Accumulator {
     timers: BTreeSet<(Duration, LaneId)>,
     starved: VecDeque<LaneId>,
     /// Of the batches not yet settled, by id and the place of their first record.
-    unsettled: BTreeMap<(u64, u32), Arc<Completion>>,
+    unsettled: BTreeMap<Place, Arc<Completion>>,
+    identity: Identity,
     next_id: u64,
     metrics: ProducerMetrics,
 }
@@ -92,6 +82,7 @@ impl Accumulator {
             timers: BTreeSet::new(),
             starved: VecDeque::new(),
             unsettled: BTreeMap::new(),
+            identity: Identity::default(),
             next_id: 0,
             metrics: ProducerMetrics::default(),
         }
@@ -140,15 +131,15 @@ impl Accumulator {
         max_batch_bytes: usize,
     ) -> Result<Appended, ProducerError> {
         let limit = self.config.batch_bytes.min(max_batch_bytes);
-        let lane = &mut self.lanes[id.0];
+        let lane = &self.lanes[id.0];
         if lane.is_stopped() {
             return Err(lane.refusal(SideEffects::None));
         }
         let is_full = lane.open.as_ref().is_some_and(|open| batch_bytes(open.bytes + bytes) > limit);
-        if is_full && let Some(batch) = lane.seal(|| take_id(&mut self.next_id)) {
-            self.unsettled.insert(batch.place(), Arc::clone(batch.claim.completion()));
-            lane.queue.push_back(batch);
+        if is_full {
+            self.seal(id);
         }
+        let lane = &mut self.lanes[id.0];
         let is_new = lane.open.is_none();
         let open = lane.open.get_or_insert_with(|| OpenBatch::new(lane.partition, now()));
         let index = match open.push(record, timestamp, bytes) {
@@ -205,23 +196,29 @@ impl Accumulator {
         }
     }
 
-    fn give_up(&mut self, id: LaneId, batch: Batch) {
-        let (side_effects, last) = (batch.claim.side_effects(), batch.last.clone());
-        self.settle_failed(id, batch, ProducerError::Expired { after: self.config.delivery_timeout, side_effects, last });
-    }
-
     fn send_from(&mut self, id: LaneId, now: Duration, sendings: &mut Vec<Sending>) {
         loop {
             let lane = &mut self.lanes[id.0];
             if self.metrics.requests_in_flight >= REQUESTS_MAX {
-                let has_more = lane.open.is_some() || !lane.queue.is_empty();
-                if has_more && !lane.is_starved {
+                if !lane.is_empty() && !lane.is_starved {
                     lane.is_starved = true;
                     self.starved.push_back(id);
                 }
                 return;
             }
-            let Some(batch) = lane.take_ready(now, &self.config, || take_id(&mut self.next_id)) else { return };
+            if !lane.is_ready(now, &self.config) {
+                return;
+            }
+            if self.config.idempotent && lane.needs_identity(now) {
+                let Some(identity) = self.identity.for_lane(lane.sequence.spent()) else {
+                    if !std::mem::replace(&mut lane.is_nameless, true) {
+                        self.identity.await_by(id);
+                    }
+                    return;
+                };
+                lane.sequence.begin(identity);
+            }
+            let Some(batch) = lane.take_ready(&self.config, || take_id(&mut self.next_id)) else { return };
             self.metrics.requests += 1;
             self.metrics.requests_in_flight += 1;
             self.unsettled.insert(batch.place(), Arc::clone(batch.claim.completion()));
@@ -233,123 +230,8 @@ impl Accumulator {
 
     /// When [`Accumulator::poll`] has something to do again, if nothing else happens.
     pub(super) fn next_wake(&self) -> Option<Duration> {
-        self.timers.first().map(|(at, _)| *at)
-    }
-
-    /// A request has ended. `sent_bytes` are the batch's, as sent; `jitter` is a random number in `[0, 1)`.
-    pub(super) fn finished(&mut self, now: Duration, id: LaneId, batch: Batch, outcome: Outcome, sent_bytes: usize, jitter: f64) {
-        self.metrics.requests_in_flight -= 1;
-        let lane = &mut self.lanes[id.0];
-        lane.ended(&batch);
-        if !matches!(outcome, Outcome::Retry(..)) {
-            lane.answered();
-        }
-        match outcome {
-            Outcome::Written(base) => {
-                self.metrics.batches += 1;
-                self.metrics.bytes += sent_bytes as u64;
-                self.settle(batch, Ok(base));
-            }
-            Outcome::Retry(error, side_effects) => self.retry(now, id, batch, error, side_effects, jitter),
-            Outcome::TooLarge(error) => {
-                let half = Some(batch.claim.len() / 2).filter(|half| *half > 0);
-                self.cut(id, batch, half.as_slice(), None, error);
-            }
-            Outcome::Rejected(index, error) => self.reject(id, batch, index, error),
-            Outcome::Failed(error, side_effects) => self.fail(id, batch, error, side_effects),
-        }
-        self.rearm(id);
-        while self.metrics.requests_in_flight < REQUESTS_MAX
-            && let Some(next) = self.starved.pop_front()
-        {
-            self.lanes[next.0].is_starved = false;
-            self.rearm(next);
-        }
-    }
-
-    fn retry(&mut self, now: Duration, id: LaneId, mut batch: Batch, error: Arc<Error>, side_effects: SideEffects, jitter: f64) {
-        let lane = &mut self.lanes[id.0];
-        lane.back_off(now, &self.config, jitter);
-        if side_effects == SideEffects::Possible {
-            batch.claim.touch(SideEffects::Possible);
-            if !self.config.resend_in_doubt {
-                self.fail(id, batch, error, SideEffects::Possible);
-                return;
-            }
-        }
-        batch.last = Some(error);
-        if batch.created.saturating_add(self.config.delivery_timeout) <= now {
-            self.give_up(id, batch);
-            return;
-        }
-        self.metrics.retries += 1;
-        self.put_back(id, batch);
-    }
-
-    /// Puts a batch that is not yet settled back to where it stands among those that wait; behind a failure where its partition stops it is not
-    /// sent again.
-    fn put_back(&mut self, id: LaneId, batch: Batch) {
-        let lane = &mut self.lanes[id.0];
-        if lane.is_behind_the_stop(&batch) {
-            let refusal = lane.refusal(batch.claim.side_effects());
-            self.settle(batch, Err(refusal));
-            return;
-        }
-        self.unsettled.insert(batch.place(), Arc::clone(batch.claim.completion()));
-        lane.put_back(batch);
-    }
-
-    /// Fails the one record that was refused; its neighbours, of which nothing was written either, go again without it.
-    fn reject(&mut self, id: LaneId, mut batch: Batch, index: u32, error: Arc<Error>) {
-        batch.rejections = batch.rejections.saturating_add(1);
-        let count = batch.claim.len();
-        if index >= count || batch.rejections > REJECTIONS_MAX {
-            self.fail(id, batch, error, SideEffects::None);
-            return;
-        }
-        let places: Vec<u32> = [index, index + 1].into_iter().filter(|at| (1..count).contains(at)).collect();
-        let refused = batch.claim.start() + index;
-        self.cut(id, batch, &places, Some(refused), error);
-    }
-
-    /// Puts the pieces of a batch back where it stood. The piece that begins at `refused` fails, and so does a batch that cannot be cut.
-    fn cut(&mut self, id: LaneId, batch: Batch, places: &[u32], refused: Option<u32>, error: Arc<Error>) {
-        self.unsettled.remove(&batch.place());
-        if places.is_empty() {
-            self.fail(id, batch, error, SideEffects::None);
-            return;
-        }
-        match batch.cut(places) {
-            Ok(pieces) => {
-                self.metrics.splits += 1;
-                for piece in pieces {
-                    if refused == Some(piece.claim.start()) {
-                        self.fail(id, piece, Arc::clone(&error), SideEffects::None);
-                    } else {
-                        self.put_back(id, piece);
-                    }
-                }
-            }
-            Err((whole, reason)) => self.fail(id, *whole, Arc::new(Error::Input(reason)), SideEffects::None),
-        }
-    }
-
-    fn fail(&mut self, id: LaneId, batch: Batch, error: Arc<Error>, side_effects: SideEffects) {
-        let side_effects = if batch.claim.side_effects() == SideEffects::Possible { SideEffects::Possible } else { side_effects };
-        self.settle_failed(id, batch, ProducerError::Failed { error, side_effects });
-    }
-
-    /// Settles a batch as failed and, if that is asked for, all that comes behind it in its partition as not sent.
-    fn settle_failed(&mut self, id: LaneId, batch: Batch, error: ProducerError) {
-        let place = batch.place();
-        self.settle(batch, Err(error));
-        if !self.config.stop_at_failure {
-            return;
-        }
-        for behind in self.lanes[id.0].stop(place, || take_id(&mut self.next_id)) {
-            let refusal = self.lanes[id.0].refusal(behind.claim.side_effects());
-            self.settle(behind, Err(refusal));
-        }
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().chain(self.identity.wake()).min()
     }
 
     /// A partition that stopped at a failure takes records again.
@@ -359,28 +241,22 @@ impl Accumulator {
         }
     }
 
-    fn settle(&mut self, batch: Batch, outcome: Result<Option<u64>, ProducerError>) {
-        self.unsettled.remove(&batch.place());
-        self.metrics.buffered_bytes -= batch.bytes + batch.overhead;
-        let count = u64::from(batch.claim.len());
-        match outcome {
-            Ok(_) => self.metrics.acknowledged_records += count,
-            Err(_) => self.metrics.failed_records += count,
-        }
-        batch.claim.settle(outcome);
-    }
-
     /// Seals what is open, so that it goes out at once; gives what has to be waited for until all that was taken so far is settled.
     pub(super) fn flush(&mut self) -> Vec<Arc<Completion>> {
         for id in (0..self.lanes.len()).map(LaneId) {
-            let lane = &mut self.lanes[id.0];
-            if let Some(batch) = lane.seal(|| take_id(&mut self.next_id)) {
-                self.unsettled.insert(batch.place(), Arc::clone(batch.claim.completion()));
-                lane.queue.push_back(batch);
+            if self.seal(id) {
                 self.rearm(id);
             }
         }
         self.unsettled.values().cloned().collect()
+    }
+
+    /// Closes the lane's open batch, if it has one.
+    fn seal(&mut self, id: LaneId) -> bool {
+        let Some(batch) = self.lanes[id.0].seal(|| take_id(&mut self.next_id)) else { return false };
+        self.unsettled.insert(batch.place(), Arc::clone(batch.claim.completion()));
+        self.lanes[id.0].queue.push_back(batch);
+        true
     }
 
     /// Drops everything that is not under way: its records are settled as closed.
@@ -390,6 +266,7 @@ impl Accumulator {
         self.lanes.clear();
         self.by_place.clear();
         self.starved.clear();
+        self.identity.clear();
     }
 }
 

@@ -1,12 +1,11 @@
-//! A batch on its way: records as they gather, packed once, the same bytes at every try; cut in pieces if a server will not have it whole.
+//! A batch on its way: records as they gather, packed once, the same bytes at every try with the same stamp; cut in pieces if a server will not have it whole.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tidegate_types::limits::BATCH_HEADER_BYTES;
 use tidegate_types::record::Header as BorrowedHeader;
-use tidegate_types::{BatchBuilder, Codec, Limits, RecordSet, RecordSetBuilder, StoredBatches, Timestamp};
+use tidegate_types::{BatchBuilder, Codec, Limits, ProducerStamp, RecordBatch, RecordSet, RecordSetBuilder, StoredBatches, Timestamp};
 
 use super::delivery::Claim;
 use super::error::ProducerError;
@@ -18,6 +17,9 @@ static LIMITS: LazyLock<Limits> = LazyLock::new(Limits::default);
 const RECORD_OVERHEAD: usize = 21;
 /// What a batch counts in the buffer beside its records: everything that is kept for it, and the room that it begins with.
 pub(super) const BATCH_OVERHEAD: usize = 1 << 10;
+
+/// Where a batch stands among all batches and their pieces: its id, and the place of its first record in what it was first part of.
+pub(super) type Place = (u64, u32);
 
 /// At least as many bytes as `record` takes in a batch; exactly what [`RecordSet::bytes`] will count for it.
 pub(super) fn record_bytes(record: &NewRecord) -> usize {
@@ -77,7 +79,10 @@ impl OpenBatch {
             bytes: self.bytes,
             created: self.created,
             overhead: BATCH_OVERHEAD,
-            sequence: None,
+            turn: None,
+            stamp: None,
+            is_oldest: false,
+            awaits_turn: false,
             rejections: 0,
             claim: self.claim,
             last: None,
@@ -98,7 +103,13 @@ pub(super) struct Batch {
     /// What it counts beside its records.
     pub(super) overhead: usize,
     /// Its number among those of its partition in the order of their first sending; pieces of a batch keep it.
-    pub(super) sequence: Option<u64>,
+    pub(super) turn: Option<u64>,
+    /// What the partition recognises it by, from its first sending on.
+    pub(super) stamp: Option<ProducerStamp>,
+    /// Whether all before it in its partition was settled when it was sent last.
+    pub(super) is_oldest: bool,
+    /// Whether the partition has said that one before it is missing: it goes out again when all before it is settled.
+    pub(super) awaits_turn: bool,
     /// Records that a server has refused of the batch that it is a piece of.
     pub(super) rejections: u8,
     pub(super) claim: Claim,
@@ -112,27 +123,44 @@ pub(super) enum Body {
     /// Not yet packed.
     Records(RecordSet),
     /// As sent, and as it will be sent again.
-    Packed(Bytes),
+    Packed(RecordBatch),
 }
 
 impl Body {
-    /// Packs the records, if they are not yet.
-    pub(super) fn pack(self, codec: Codec) -> Result<Bytes, String> {
+    /// Its bytes, if it is packed.
+    pub(super) fn len(&self) -> usize {
         match self {
-            Self::Packed(bytes) => Ok(bytes),
-            Self::Records(set) => {
+            Self::Records(_) => 0,
+            Self::Packed(batch) => batch.len(),
+        }
+    }
+
+    /// What is left when somebody has taken it.
+    pub(super) fn nothing() -> Self {
+        Self::Records(RecordSetBuilder::with_capacity(&LIMITS, 0, 0).finish())
+    }
+
+    /// Packs the records, if they are not yet, and stamps them, if they are not yet.
+    pub(super) fn pack(self, codec: Codec, stamp: Option<ProducerStamp>) -> Result<RecordBatch, String> {
+        match (self, stamp) {
+            (Self::Packed(batch), Some(stamp)) if batch.producer() != Some(stamp) => Ok(batch.with_producer(stamp)),
+            (Self::Packed(batch), _) => Ok(batch),
+            (Self::Records(set), stamp) => {
                 let mut builder = BatchBuilder::with_capacity(set.bytes());
                 builder.push(&set);
                 drop(set);
-                let packed = builder.finish().recompress(codec, usize::MAX).map_err(|error| error.to_string())?;
-                Ok(packed.into_bytes())
+                let batch = match stamp {
+                    Some(stamp) => builder.finish_for(stamp),
+                    None => builder.finish(),
+                };
+                batch.recompress(codec, usize::MAX).map_err(|error| error.to_string())
             }
         }
     }
 
     /// The records before the first of `places`, those up to the next, and so on.
     fn cut(&self, places: &[u32]) -> Result<Vec<RecordSet>, String> {
-        let bytes = self.clone().pack(Codec::None)?;
+        let bytes = self.clone().pack(Codec::None, None)?.into_bytes();
         let room = bytes.len() / (places.len() + 1);
         let mut parts: Vec<_> = (0..=places.len()).map(|_| RecordSetBuilder::with_capacity(&LIMITS, 0, room)).collect();
         let batch = StoredBatches::new(bytes).next().ok_or("an empty batch")?.map_err(|error| error.to_string())?;
@@ -157,19 +185,25 @@ impl Batch {
             Ok(sets) => sets,
             Err(reason) => return Err((Box::new(self), reason)),
         };
-        let (mut rest, mut overhead) = (self.claim, self.overhead);
+        let (mut rest, mut overhead, mut stamp) = (self.claim, self.overhead, self.stamp);
         let mut pieces = Vec::with_capacity(sets.len());
         for set in sets {
             let others = rest.split_off(u32::try_from(set.len()).unwrap_or(u32::MAX));
             let claim = std::mem::replace(&mut rest, others);
             let (bytes, body) = (set.bytes(), Body::Records(set));
+            // Each record keeps its sequence.
+            let own = stamp;
+            stamp = stamp.map(|stamp| stamp.advanced_by(claim.len()));
             pieces.push(Self {
                 id: self.id,
                 body,
                 bytes,
                 created: self.created,
                 overhead: std::mem::take(&mut overhead),
-                sequence: self.sequence,
+                turn: self.turn,
+                stamp: own,
+                is_oldest: false,
+                awaits_turn: self.awaits_turn,
                 rejections: self.rejections,
                 claim,
                 last: self.last.clone(),
@@ -178,8 +212,7 @@ impl Batch {
         Ok(pieces)
     }
 
-    /// Where it stands among all batches and their pieces.
-    pub(super) fn place(&self) -> (u64, u32) {
+    pub(super) fn place(&self) -> Place {
         (self.id, self.claim.start())
     }
 }

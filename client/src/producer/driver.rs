@@ -1,11 +1,10 @@
-//! The producer's one task: asks the accumulator what to send, sends it, tells it what came of it.
+//! The producer's one task: asks the accumulator what to send, sends it, tells it what came of it; of an idempotent one also the asking for its id.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use reqwest::Method;
-use tidegate_types::{Codec, ErrorCode, SideEffects};
+use tidegate_types::{Codec, ErrorCode, ProducerStamp, RecordBatch, SideEffects};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -16,14 +15,27 @@ use crate::backoff::deadline;
 use crate::batch::MEDIA_TYPE;
 use crate::call::Call;
 use crate::error::{Error, Problem};
+use crate::identity::ProducerIdentity;
 use crate::produce::{AppendedBatches, ProduceOptions};
 
 /// The longest time that a server takes to answer a produce, if it is asked to.
 const SERVER_TIMEOUT_MAX: Duration = Duration::from_secs(120);
 
+/// What servers say of a batch whose sequence is not the one that comes next.
+const SEQUENCE_GAP: &str = "sequence-gap";
+/// What they say of one whose epoch is over.
+const PRODUCER_FENCED: &str = "producer-fenced";
+
 /// A request that has ended.
 #[derive(Debug)]
-struct Finished {
+enum Finished {
+    Produce(Produced),
+    Identity(Result<ProducerIdentity, Error>),
+}
+
+/// What has come of a batch.
+#[derive(Debug)]
+struct Produced {
     lane: LaneId,
     topic: Arc<str>,
     batch: Batch,
@@ -37,10 +49,11 @@ pub(super) async fn drive(shared: Arc<Shared>) {
     let mut requests: JoinSet<Finished> = JoinSet::new();
     loop {
         let now = shared.now();
-        let (sendings, next_wake, is_done) = {
+        let (sendings, wants_identity, next_wake, is_done) = {
             let mut state = shared.lock();
             let sendings = state.accumulator.poll(now);
-            (sendings, state.accumulator.next_wake(), state.is_closed && state.accumulator.is_idle())
+            let wants_identity = state.accumulator.wants_identity(now);
+            (sendings, wants_identity, state.accumulator.next_wake(), state.is_closed && state.accumulator.is_idle())
         };
         if is_done {
             return;
@@ -48,7 +61,11 @@ pub(super) async fn drive(shared: Arc<Shared>) {
         shared.room.notify_waiters();
         for sending in sendings {
             let shared = Arc::clone(&shared);
-            requests.spawn(async move { shared.request(sending).await });
+            requests.spawn(async move { Finished::Produce(shared.request(sending).await) });
+        }
+        if wants_identity {
+            let shared = Arc::clone(&shared);
+            requests.spawn(async move { Finished::Identity(shared.client.init_producer_within(shared.config.request_timeout).await) });
         }
         let until = next_wake.map(|at| deadline(at.saturating_sub(shared.now())));
         let first = tokio::select! {
@@ -58,7 +75,8 @@ pub(super) async fn drive(shared: Arc<Shared>) {
         };
         for finished in std::iter::successors(first, |_| requests.try_join_next()) {
             match finished {
-                Ok(Finished { lane, topic, batch, outcome, sent_bytes }) => {
+                Ok(Finished::Identity(answer)) => shared.lock().accumulator.identified(shared.now(), answer, fastrand::f64()),
+                Ok(Finished::Produce(Produced { lane, topic, batch, outcome, sent_bytes })) => {
                     let mut state = shared.lock();
                     if is_gone(&outcome) {
                         state.forget(&topic);
@@ -97,17 +115,17 @@ impl Drop for End {
 }
 
 impl Shared {
-    async fn request(&self, sending: Sending) -> Finished {
+    async fn request(&self, sending: Sending) -> Produced {
         let Sending { lane, topic, partition, mut batch, timeout } = sending;
-        let body = match pack(std::mem::replace(&mut batch.body, Body::Packed(Bytes::new())), self.config.codec).await {
+        let body = match pack(std::mem::replace(&mut batch.body, Body::nothing()), self.config.codec, batch.stamp).await {
             Ok(body) => body,
             Err(reason) => {
                 let outcome = Outcome::Failed(Arc::new(Error::Input(reason)), SideEffects::None);
-                return Finished { lane, topic, batch, outcome, sent_bytes: 0 };
+                return Produced { lane, topic, batch, outcome, sent_bytes: 0 };
             }
         };
         batch.body = Body::Packed(body.clone());
-        let sent_bytes = body.len();
+        let (body, sent_bytes) = (body.into_bytes(), batch.body.len());
         // If this task is cut off, nobody knows what became of them.
         let before = batch.claim.side_effects();
         batch.claim.touch(SideEffects::Possible);
@@ -123,7 +141,7 @@ impl Shared {
             self.client.routing().forget(&topic);
         }
         batch.claim.touch(before);
-        Finished { lane, topic, batch, outcome: judge(appended), sent_bytes }
+        Produced { lane, topic, batch, outcome: judge(appended), sent_bytes }
     }
 }
 
@@ -135,13 +153,13 @@ fn is_gone(outcome: &Outcome) -> bool {
 }
 
 /// Packing with a codec takes longer than other tasks should wait.
-async fn pack(body: Body, codec: Codec) -> Result<Bytes, String> {
+async fn pack(body: Body, codec: Codec, stamp: Option<ProducerStamp>) -> Result<RecordBatch, String> {
     match body {
-        Body::Records(_) if codec != Codec::None => match tokio::task::spawn_blocking(move || body.pack(codec)).await {
+        Body::Records(_) if codec != Codec::None => match tokio::task::spawn_blocking(move || body.pack(codec, stamp)).await {
             Ok(packed) => packed,
             Err(error) => Err(error.to_string()),
         },
-        Body::Records(_) | Body::Packed(_) => body.pack(codec),
+        Body::Records(_) | Body::Packed(_) => body.pack(codec, stamp),
     }
 }
 
@@ -160,6 +178,11 @@ fn judge(answer: Result<AppendedBatches, Error>) -> Outcome {
     };
     let side_effects = error.side_effects();
     if let Some(problem) = error.problem() {
+        match problem.code.as_str() {
+            SEQUENCE_GAP => return Outcome::Gap(Arc::new(error)),
+            PRODUCER_FENCED => return Outcome::Fenced(Arc::new(error)),
+            _ => {}
+        }
         match problem.known_code() {
             Some(ErrorCode::RecordTooLarge | ErrorCode::BodyTooLarge) => return Outcome::TooLarge(Arc::new(error)),
             Some(ErrorCode::RecordRejected | ErrorCode::CorruptBatch) => {
@@ -207,6 +230,8 @@ mod tests {
             Outcome::Failed(_, SideEffects::None)
         ));
         assert!(matches!(judge(problem("topic-not-found", 404, &json!({}))), Outcome::Failed(_, SideEffects::None)));
+        assert!(matches!(judge(problem("sequence-gap", 409, &json!({"expected_seq": 5, "received_seq": 7}))), Outcome::Gap(_)));
+        assert!(matches!(judge(problem("producer-fenced", 409, &json!({"current_epoch": 7}))), Outcome::Fenced(_)));
         assert!(matches!(judge(problem(Problem::FOREIGN, 502, &json!({}))), Outcome::Retry(_, SideEffects::Possible)));
         assert!(matches!(judge(problem(Problem::FOREIGN, 500, &json!({}))), Outcome::Failed(_, SideEffects::Possible)));
         let answer = Error::Answer { call: String::new(), reason: String::new() };

@@ -6,10 +6,18 @@ use std::time::Duration;
 
 use tidegate_types::SideEffects;
 
-use super::batch::{Batch, OpenBatch};
+use super::batch::{Batch, OpenBatch, Place};
 use super::config::ProducerConfig;
 use super::error::ProducerError;
+use super::sequence::Sequence;
 use crate::backoff::backoff;
+
+/// A batch under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UnderWay {
+    turn: u64,
+    pub(super) place: Place,
+}
 
 /// A partition's place among all that the producer has records for.
 #[derive(Debug)]
@@ -19,18 +27,21 @@ pub(super) struct Lane {
     pub(super) open: Option<OpenBatch>,
     /// In order: a batch that is tried again stands before those that came after it.
     pub(super) queue: VecDeque<Batch>,
-    /// The sequence numbers of the batches under way.
-    in_flight: Vec<u64>,
+    under_way: Vec<UnderWay>,
     /// Of the batch that is sent next for the first time.
-    next_sequence: u64,
+    next_turn: u64,
+    /// What its batches are recognised by, if the producer is idempotent.
+    pub(super) sequence: Sequence,
     /// Failures since the last success.
     failures: u32,
     /// Nothing is sent before.
     retry_at: Option<Duration>,
     /// The place of the first batch that failed, if the lane stops there: nothing behind it is sent.
-    stopped_at: Option<(u64, u32)>,
+    stopped_at: Option<Place>,
     /// Whether it waits until all lanes together have fewer requests under way.
     pub(super) is_starved: bool,
+    /// Whether it waits for a producer id.
+    pub(super) is_nameless: bool,
     /// When it is to be looked at, as the accumulator's timers have it.
     pub(super) next_at: Option<Duration>,
 }
@@ -42,21 +53,28 @@ impl Lane {
             partition,
             open: None,
             queue: VecDeque::new(),
-            in_flight: Vec::new(),
-            next_sequence: 0,
+            under_way: Vec::new(),
+            next_turn: 0,
+            sequence: Sequence::default(),
             failures: 0,
             retry_at: None,
             stopped_at: None,
             is_starved: false,
+            is_nameless: false,
             next_at: None,
         }
+    }
+
+    /// Whether nothing waits here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_none() && self.queue.is_empty()
     }
 
     /// When it has to be looked at again, by what it holds now.
     pub(super) fn attention(&self, config: &ProducerConfig) -> Option<Duration> {
         let oldest = self.queue.front().map(|batch| batch.created).or_else(|| self.open.as_ref().map(|open| open.created))?;
         let expiry = oldest.saturating_add(config.delivery_timeout);
-        if !self.may_send(config) || self.is_starved {
+        if !self.may_send(config) || self.is_starved || self.is_nameless {
             return Some(expiry);
         }
         let due = match &self.open {
@@ -67,36 +85,48 @@ impl Lane {
         Some(due.max(self.retry_at.unwrap_or_default()).min(expiry))
     }
 
-    /// The next batch to be sent, if one may be; an open one is sealed for it with the id that `next_id` gives.
-    pub(super) fn take_ready(&mut self, now: Duration, config: &ProducerConfig, next_id: impl FnOnce() -> u64) -> Option<Batch> {
-        if !self.may_send(config) || self.retry_at.is_some_and(|at| at > now) {
-            return None;
-        }
-        self.retry_at = None;
+    /// Whether a batch can be sent now.
+    pub(super) fn is_ready(&self, now: Duration, config: &ProducerConfig) -> bool {
         let is_due = self.open.as_ref().is_some_and(|open| open.created.saturating_add(config.linger) <= now);
-        let waiting = self.queue.pop_front();
-        let mut batch = if waiting.is_none() && is_due { self.seal(next_id) } else { waiting }?;
-        let sequence = *batch.sequence.get_or_insert_with(|| {
-            self.next_sequence += 1;
-            self.next_sequence - 1
+        self.may_send(config) && self.retry_at.is_none_or(|at| at <= now) && (is_due || !self.queue.is_empty())
+    }
+
+    /// Whether the lane needs a producer id before it can send what is ready.
+    pub(super) fn needs_identity(&mut self, now: Duration) -> bool {
+        self.sequence.prepare(now, &mut self.queue)
+    }
+
+    /// The next batch to be sent, of a lane that is ready; an open one is sealed for it with the id that `next_id` gives.
+    pub(super) fn take_ready(&mut self, config: &ProducerConfig, next_id: impl FnOnce() -> u64) -> Option<Batch> {
+        self.retry_at = None;
+        let mut batch = self.queue.pop_front().or_else(|| self.seal(next_id))?;
+        let turn = *batch.turn.get_or_insert_with(|| {
+            self.next_turn += 1;
+            self.next_turn - 1
         });
-        self.in_flight.push(sequence);
+        if config.idempotent && batch.stamp.is_none() {
+            batch.stamp = self.sequence.take(batch.claim.len());
+        }
+        let place = batch.place();
+        (batch.is_oldest, batch.awaits_turn) = (self.under_way.iter().all(|other| other.place > place), false);
+        self.under_way.push(UnderWay { turn, place });
         Some(batch)
     }
 
     /// Whether the next batch may be sent, as far as those before it go: so that none is overtaken by as many as may be under way, one that has not
     /// been sent yet stays within that distance of the oldest that is not settled.
     fn may_send(&self, config: &ProducerConfig) -> bool {
-        let is_repeated = self.queue.front().is_some_and(|batch| batch.sequence.is_some());
-        let distance = self.in_flight.iter().min().map_or(0, |oldest| self.next_sequence - oldest);
-        self.in_flight.len() < config.max_in_flight && (is_repeated || distance < config.max_in_flight as u64)
+        let next = self.queue.front();
+        let is_repeated = next.is_some_and(|batch| batch.turn.is_some());
+        let distance = self.under_way.iter().map(|batch| batch.turn).min().map_or(0, |oldest| self.next_turn - oldest);
+        self.under_way.len() < config.max_in_flight
+            && (is_repeated || distance < config.max_in_flight as u64)
+            && (!config.idempotent || self.sequence.may_go(next, &self.under_way))
     }
 
     /// The request of that batch has ended.
     pub(super) fn ended(&mut self, batch: &Batch) {
-        if let Some(at) = self.in_flight.iter().position(|sequence| batch.sequence == Some(*sequence)) {
-            self.in_flight.swap_remove(at);
-        }
+        self.under_way.retain(|other| other.place != batch.place());
     }
 
     /// Takes the open batch away, sealed.
@@ -121,7 +151,7 @@ impl Lane {
     }
 
     /// Stops behind the batch at `place`, which has failed; gives all that waits behind it.
-    pub(super) fn stop(&mut self, place: (u64, u32), next_id: impl FnOnce() -> u64) -> Vec<Batch> {
+    pub(super) fn stop(&mut self, place: Place, next_id: impl FnOnce() -> u64) -> Vec<Batch> {
         self.stopped_at = Some(self.stopped_at.map_or(place, |before| before.min(place)));
         if let Some(open) = self.seal(next_id) {
             self.queue.push_back(open);

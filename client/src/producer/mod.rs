@@ -47,6 +47,9 @@ mod intake;
 mod lane;
 mod metrics;
 #[cfg(test)]
+mod model;
+mod sequence;
+#[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -171,6 +174,11 @@ impl Producer {
     /// records that were under way beside the failed one may still be sent again. Does nothing to a partition that has not stopped.
     pub fn resume(&self, topic: &str, partition: u32) {
         self.shared.lock().accumulator.resume(topic, partition);
+    }
+
+    /// What it was told, or goes by.
+    pub fn config(&self) -> &ProducerConfig {
+        &self.shared.config
     }
 
     /// Counts, and how things stand.

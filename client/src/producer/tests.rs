@@ -11,7 +11,7 @@ use super::intake::Tried;
 use super::*;
 use crate::produce::RecordPosition;
 
-/// A made-up world around an accumulator: its clock, its requests under way, and the log that its batches end up in.
+/// A made-up world around the accumulator of a producer that is not idempotent: its clock, its requests under way, and the log that its batches end up in.
 struct World {
     accumulator: Accumulator,
     now: Duration,
@@ -38,7 +38,7 @@ fn error() -> Arc<Error> {
 }
 
 fn values(batch: &super::batch::Batch) -> Vec<u64> {
-    let bytes = batch.body.clone().pack(Codec::None).unwrap();
+    let bytes = batch.body.clone().pack(Codec::None, None).unwrap().into_bytes();
     let stored = StoredBatches::new(bytes).next().unwrap().unwrap();
     stored.records().unwrap().iter().map(|record| String::from_utf8_lossy(record.unwrap().value.unwrap()).parse().unwrap()).collect()
 }
@@ -81,6 +81,7 @@ impl World {
             linger: Duration::from_millis(5),
             delivery_timeout: Duration::from_millis(5_000),
             request_timeout: Duration::from_millis(1_000),
+            idempotent: false,
             ..config
         };
         Self {
@@ -145,11 +146,12 @@ impl World {
             self.batches.insert(*value, sending.batch.id);
         }
         let mut batch = sending.batch;
-        let bytes = batch.body.clone().pack(Codec::None).unwrap();
+        let packed = batch.body.clone().pack(Codec::None, None).unwrap();
+        let bytes = packed.clone().into_bytes();
         if let Body::Packed(before) = &batch.body {
-            assert_eq!(before, &bytes, "a batch is the same at every try");
+            assert_eq!(before.clone().into_bytes(), bytes, "a batch is the same at every try");
         }
-        batch.body = Body::Packed(bytes.clone());
+        batch.body = Body::Packed(packed);
         let log = &mut self.logs[sending.partition as usize];
         let refused = written.iter().position(|value| self.refused.contains(value));
         let outcome = match (fate, refused) {
@@ -439,7 +441,7 @@ fn all_that_is_taken_is_sent() {
     let _inside = runtime.enter();
     for codec in Codec::ALL {
         let client = Client::new("http://127.0.0.1:1").unwrap();
-        let producer = client.producer().buffer_bytes(1 << 30).linger(Duration::from_secs(60)).build().unwrap();
+        let producer = client.producer().idempotent(false).buffer_bytes(1 << 30).linger(Duration::from_secs(60)).build().unwrap();
         producer.shared.lock().know(Arc::new(crate::routing::TopicRoute::made_up("t", 4)));
         let value = bytes::Bytes::from(vec![b'x'; 100]);
         for _ in 0..COUNT {
@@ -457,7 +459,7 @@ fn all_that_is_taken_is_sent() {
                 break;
             }
             for Sending { lane, mut batch, .. } in sendings {
-                let body = std::mem::replace(&mut batch.body, Body::Packed(bytes::Bytes::new())).pack(codec).unwrap();
+                let body = std::mem::replace(&mut batch.body, Body::nothing()).pack(codec, None).unwrap();
                 sent += batch.claim.len();
                 state.accumulator.finished(Duration::from_secs(1), lane, batch, Outcome::Written(Some(0)), body.len(), 0.5);
             }
