@@ -7,7 +7,7 @@ mod fake;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fake::{Fake, Says, cluster, is_write, problem, read_request, topic_of, written};
+use fake::{Fake, Says, asks_for_identity, cluster, identity, is_write, problem, read_request, topic_of, written};
 use serde_json::json;
 use tidegate_client::{Client, Error, NewRecord, ProducerError};
 use tidegate_types::SideEffects;
@@ -40,6 +40,9 @@ async fn node(id: u64, world: &Arc<Mutex<World>>) -> Fake {
         }
         if line.starts_with("get /v1/cluster ") {
             return Says::Json(200, cluster(&world.nodes));
+        }
+        if asks_for_identity(line) {
+            return identity(1);
         }
         assert!(is_write(line), "{line}");
         world.writes.push((id, body.to_vec()));
@@ -115,6 +118,9 @@ async fn retries_repeat_the_same_bytes() {
     let bodies = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&bodies);
     let one = Fake::start(move |line: &str, body: &[u8]| {
+        if asks_for_identity(line) {
+            return identity(1);
+        }
         if !is_write(line) {
             return Says::Json(200, if line.contains("cluster") { cluster(&[]) } else { topic_of(1, 1) });
         }
@@ -183,6 +189,9 @@ async fn writer(answer: impl Fn(usize) -> Says + Send + Sync + 'static) -> (Fake
     let writes = Arc::new(Mutex::new(0));
     let count = Arc::clone(&writes);
     let fake = Fake::start(move |line: &str, _: &[u8]| {
+        if asks_for_identity(line) {
+            return identity(1);
+        }
         if !is_write(line) {
             return Says::Json(200, if line.contains("cluster") { cluster(&[]) } else { topic_of(1, 1) });
         }
@@ -344,6 +353,7 @@ async fn a_lost_topic_holds_up_no_other() {
         let mut looks = seen.lock().unwrap();
         match line {
             line if line.contains("/cluster") => Says::Json(200, cluster(&[])),
+            line if asks_for_identity(line) => identity(1),
             line if line.starts_with("post /v1/topics/lost/") => problem(404, "topic-not-found", false, "none"),
             line if line.starts_with("post ") => written(),
             line if line.starts_with("get /v1/topics/lost ") => {

@@ -133,3 +133,60 @@ impl Sequence {
         self.is_fenced = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun(epoch: i16) -> Sequence {
+        let mut sequence = Sequence::default();
+        sequence.begin(ProducerIdentity { producer_id: 9, epoch });
+        sequence
+    }
+
+    /// A promise: sequences count records, and go round after 2^31 - 1.
+    #[test]
+    fn sequences_go_round() {
+        let mut sequence = begun(0);
+        let mut take = |records| sequence.take(records).unwrap().sequence;
+        let most = i32::MAX.unsigned_abs();
+        assert_eq!([take(3), take(most - 5), take(4), take(10), take(1)], [0, 3, i32::MAX - 2, 1, 11]);
+    }
+
+    /// A promise: a hole costs an epoch; the last epoch, and one that somebody else has ended, costs the id.
+    #[test]
+    fn epochs_rise_until_the_id_is_used_up() {
+        let mut sequence = begun(i16::MAX - 1);
+        let mut fail = |is_fenced| {
+            sequence.acknowledged(Duration::ZERO);
+            sequence.failed((1, 0), SideEffects::Possible);
+            if is_fenced {
+                sequence.fenced();
+            }
+            let lacks_id = sequence.prepare(Duration::ZERO, &mut VecDeque::new());
+            assert!(sequence.may_go(None, &[]));
+            (lacks_id, sequence.spent())
+        };
+        assert_eq!([fail(false), fail(false)], [(false, None), (true, Some(9))]);
+        let mut fenced = begun(0);
+        fenced.failed((1, 0), SideEffects::None);
+        fenced.fenced();
+        assert!(fenced.prepare(Duration::ZERO, &mut VecDeque::new()));
+        fenced.begin(ProducerIdentity { producer_id: 10, epoch: 0 });
+        assert_eq!(fenced.take(1), Some(ProducerStamp { id: 10, epoch: 0, sequence: 0 }));
+    }
+
+    /// A promise: who was silent for long begins a new epoch, and goes alone again.
+    #[test]
+    fn silence_ends_an_epoch() {
+        let mut sequence = begun(0);
+        sequence.take(5);
+        sequence.acknowledged(Duration::from_secs(7));
+        let mut next = |at| {
+            assert!(!sequence.prepare(at, &mut VecDeque::new()));
+            sequence.take(1).map(|stamp| (stamp.epoch, stamp.sequence))
+        };
+        assert_eq!(next(Duration::from_secs(306)), Some((0, 5)));
+        assert_eq!(next(Duration::from_secs(307)), Some((1, 0)));
+    }
+}

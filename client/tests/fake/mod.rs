@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
+pub(crate) mod partitions;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -19,6 +21,8 @@ pub(crate) type Script = Arc<dyn Fn(&str, &[u8]) -> Says + Send + Sync>;
 pub(crate) enum Says {
     /// A status and JSON.
     Json(u16, Value),
+    /// The same with a header.
+    With((&'static str, String), u16, Value),
     /// Stored batches, and the next offset.
     Batches(Vec<u8>, u64),
     /// As many zeros as the other side takes, with a length announced if there is one.
@@ -69,12 +73,8 @@ async fn serve(mut stream: TcpStream, script: Script) {
             Says::End => return,
             Says::Silence => std::future::pending().await,
             Says::Flood(announced) => return flood(&mut stream, announced).await,
-            Says::Json(status, answer) => {
-                let kind = if status < 300 { "json" } else { "problem+json" };
-                let answer = answer.to_string();
-                let length = answer.len();
-                format!("HTTP/1.1 {status} x\r\ncontent-type: application/{kind}\r\ncontent-length: {length}\r\n\r\n{answer}").into_bytes()
-            }
+            Says::Json(status, answer) => json_answer("x-nothing: more", status, &answer),
+            Says::With((name, value), status, answer) => json_answer(&format!("{name}: {value}"), status, &answer),
             Says::Batches(batches, next) => {
                 let places = format!("next-offset: {next}\r\nhigh-watermark: 1000\r\nlog-start-offset: 0");
                 let head = format!("HTTP/1.1 200 x\r\n{places}\r\ncontent-length: {}\r\n\r\n", batches.len());
@@ -85,6 +85,13 @@ async fn serve(mut stream: TcpStream, script: Script) {
             return;
         }
     }
+}
+
+fn json_answer(header: &str, status: u16, answer: &Value) -> Vec<u8> {
+    let kind = if status < 300 { "json" } else { "problem+json" };
+    let answer = answer.to_string();
+    let length = answer.len();
+    format!("HTTP/1.1 {status} x\r\n{header}\r\ncontent-type: application/{kind}\r\ncontent-length: {length}\r\n\r\n{answer}").into_bytes()
 }
 
 async fn flood(stream: &mut TcpStream, announced: Option<usize>) {
@@ -140,6 +147,15 @@ pub(crate) fn problem(status: u16, code: &str, is_retryable: bool, side_effects:
 /// What a node says to a write of one record.
 pub(crate) fn written() -> Says {
     Says::Json(200, json!({"base_offset": 7, "last_offset": 7, "durability": "fsync"}))
+}
+
+/// What a node says to a producer that asks for an id.
+pub(crate) fn identity(producer_id: i64) -> Says {
+    Says::Json(201, json!({"producer_id": producer_id, "epoch": 0}))
+}
+
+pub(crate) fn asks_for_identity(line: &str) -> bool {
+    line.starts_with("post /v1/producers ")
 }
 
 pub(crate) fn is_write(line: &str) -> bool {
