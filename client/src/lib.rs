@@ -2,7 +2,7 @@
 //!
 //! Its promises: a value comes back as the **exact bytes** that went in; an error says whether the call **may have done something**; and
 //! no call of [`Client`] is sent twice behind the caller's back: it moves to the next server only if no connection could be made at all. (A
-//! [`Producer`] repeats, and says so.)
+//! [`Producer`] repeats, and each record is there once all the same.)
 //!
 //! ```no_run
 //! use tidegate_client::{Client, Fetch, NewRecord, NewTopic, ProduceOptions};

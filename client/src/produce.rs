@@ -284,7 +284,9 @@ mod tests {
     #[test]
     fn acknowledgements_make_sense() {
         let told = |base_offset, last_offset, is_duplicate, acks, records| {
-            AppendedBatches { base_offset, last_offset, durability: "fsync".to_owned(), is_duplicate }.contradiction(acks, records).is_none()
+            AppendedBatches { base_offset, last_offset, durability: "fsync".to_owned(), is_duplicate }
+                .contradiction(acks, records)
+                .is_none()
         };
         let is_believed = |base, last, acks, records| told(base, last, false, acks, records);
         for (base, last, wanted) in

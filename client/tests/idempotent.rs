@@ -16,10 +16,7 @@ use tidegate_types::SideEffects;
 type World = Arc<Mutex<Partitions>>;
 
 /// A node with a topic `t`; `meddle` may answer in its place, or spoil its answers.
-async fn node(
-    partitions: usize,
-    meddle: impl Fn(&mut Partitions, &str, &[u8]) -> Option<Says> + Send + Sync + 'static,
-) -> (Fake, World) {
+async fn node(partitions: usize, meddle: impl Fn(&mut Partitions, &str, &[u8]) -> Option<Says> + Send + Sync + 'static) -> (Fake, World) {
     let world = Arc::new(Mutex::new(Partitions::new(partitions)));
     let shared = Arc::clone(&world);
     let fake = Fake::start(move |line: &str, body: &[u8]| {
@@ -63,7 +60,12 @@ async fn each_record_is_there_once() {
     for (place, part) in world.parts.iter().enumerate() {
         let wanted: Vec<String> = (0..COUNT).filter(|n| n % PARTITIONS == place).map(|n| n.to_string()).collect();
         assert_eq!(part.log, wanted);
-        assert!(part.requests > part.stamps.len() + 10, "{} requests for {} batches: hardly anything failed", part.requests, part.stamps.len());
+        assert!(
+            part.requests > part.stamps.len() + 10,
+            "{} requests for {} batches: hardly anything failed",
+            part.requests,
+            part.stamps.len()
+        );
     }
     for (n, delivery) in deliveries.into_iter().enumerate() {
         let position = delivery.await.unwrap();
@@ -127,7 +129,8 @@ async fn an_id_is_waited_for() {
     }
     assert_eq!(world.lock().unwrap().ids, 1);
 
-    let never = |_: &mut Partitions, line: &str, _: &[u8]| asks_for_identity(line).then(|| problem(503, "leader-unavailable", true, "none"));
+    let never =
+        |_: &mut Partitions, line: &str, _: &[u8]| asks_for_identity(line).then(|| problem(503, "leader-unavailable", true, "none"));
     let (fake, world) = node(1, never).await;
     let builder = fake.client().producer().retry_backoff(Duration::from_millis(1)).delivery_timeout(Duration::from_millis(100));
     let error = send(&builder.build().unwrap(), "x").await.unwrap_err();

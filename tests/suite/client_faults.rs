@@ -87,8 +87,16 @@ fn first_copies(log: &[u64], count: u64) -> (Vec<u64>, usize) {
     (first, repeated)
 }
 
-/// A promise: of a million records sent over a network that breaks in every way, each is there, in the order of its partition; a consumer over the
-/// same network reads exactly what is there, once.
+/// Every number below `count` is in its partition's log once, and they rise.
+fn each_is_there_once(logs: &[Vec<u64>], count: u64) {
+    for (partition, log) in logs.iter().enumerate() {
+        let wanted = (0..count).filter(|number| partition_of(*number) as usize == partition);
+        assert!(log.iter().copied().eq(wanted), "partition {partition}: {} of {}", log.len(), count / u64::from(PARTITIONS));
+    }
+}
+
+/// A promise: of a million records sent over a network that breaks in every way, with five requests under way for a partition, each is there once, in order; a
+/// consumer over the same network reads exactly what is there, once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_million_records_over_a_bad_network() {
     const COUNT: u64 = 1_000_000;
@@ -102,7 +110,6 @@ async fn a_million_records_over_a_bad_network() {
     let client = Client::new(&proxy.url()).unwrap();
     let producer = client
         .producer()
-        .max_in_flight(1)
         .batch_bytes(16 << 10)
         .retry_backoff(Duration::from_millis(2))
         .retry_backoff_max(Duration::from_millis(20))
@@ -118,14 +125,7 @@ async fn a_million_records_over_a_bad_network() {
     assert!(producer.metrics().retries >= proxy.counts().lost_answers);
 
     let found = read_all(&node.url()).await;
-    let mut repeated = 0;
-    for (partition, log) in found.iter().enumerate() {
-        let (first, more) = first_copies(log, COUNT);
-        let wanted = (0..COUNT).filter(|number| partition_of(*number) as usize == partition);
-        assert!(first.iter().copied().eq(wanted), "partition {partition}: {} of {}", first.len(), COUNT / u64::from(PARTITIONS));
-        repeated += more;
-    }
-    println!("{repeated} records are there more than once");
+    each_is_there_once(&found, COUNT);
     let broken = proxy.counts().broken();
     proxy.set_faults(Faults::each(60));
     for turn in 0.. {
@@ -138,8 +138,8 @@ async fn a_million_records_over_a_bad_network() {
     }
 }
 
-/// A promise: with five requests under way for a partition, a million records over a network that breaks in every way are all there, and none is overtaken by
-/// more than the records of the four batches that were sent beside its own.
+/// A promise: a producer that is not idempotent, with five requests under way for a partition, brings a million records over a network that breaks in every way,
+/// all of them, and none is overtaken by more than the records of the four batches that were sent beside its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_million_records_with_five_requests_under_way() {
     const COUNT: u64 = 1_000_000;
@@ -157,6 +157,7 @@ async fn a_million_records_with_five_requests_under_way() {
     let client = Client::new(&proxy.url()).unwrap();
     let producer = client
         .producer()
+        .idempotent(false)
         .max_in_flight(usize::try_from(IN_FLIGHT).unwrap())
         .batch_bytes(usize::try_from(BATCH_BYTES).unwrap())
         .retry_backoff(Duration::from_millis(2))
@@ -293,7 +294,8 @@ fn resident_bytes() -> usize {
     pages * 4_096
 }
 
-/// A promise: a node that is killed again and again while records go in loses nothing that was acknowledged, and the producer needs no help to go on.
+/// A promise: a node that is killed again and again while records go in loses nothing that was acknowledged and takes nothing twice, and the producer needs no help
+/// to go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_records_survive_kills() {
     const LIVES: u64 = 4;
@@ -304,7 +306,7 @@ async fn acknowledged_records_survive_kills() {
     make_topic(&node).await;
     let proxy = Proxy::start(node.address(), 7).await.unwrap();
     let client = Client::new(&proxy.url()).unwrap();
-    let producer = client.producer().batch_bytes(4 << 10).max_in_flight(1).build().unwrap();
+    let producer = client.producer().batch_bytes(4 << 10).build().unwrap();
     for life in 0..LIVES {
         let sending = {
             let producer = producer.clone();
@@ -324,12 +326,5 @@ async fn acknowledged_records_survive_kills() {
     producer.close().await.unwrap();
     println!("{:?}", producer.metrics());
     assert!(producer.metrics().retries >= LIVES, "the blows were felt");
-    let mut repeated = 0;
-    for (partition, log) in read_all(&node.url()).await.iter().enumerate() {
-        let (first, more) = first_copies(log, LIVES * COUNT);
-        let wanted = (0..LIVES * COUNT).filter(|number| partition_of(*number) as usize == partition);
-        assert!(first.iter().copied().eq(wanted), "partition {partition}");
-        repeated += more;
-    }
-    println!("{repeated} records are there more than once");
+    each_is_there_once(&read_all(&node.url()).await, LIVES * COUNT);
 }

@@ -48,8 +48,8 @@ async fn many_records_in(client: &Client) -> Outcome {
     Ok(())
 }
 
-async fn never_twice(client: &Client) -> Outcome {
-    let producer = client.producer().max_in_flight(1).resend_in_doubt(false).stop_at_failure(true).build()?;
+async fn an_exact_account(client: &Client) -> Outcome {
+    let producer = client.producer().stop_at_failure(true).build()?;
     let mut open = Vec::new();
     for n in 0..100 {
         match producer.send_to("orders", 0, NewRecord::text(n.to_string())).await {
@@ -89,7 +89,7 @@ async fn the_code_works() {
     one_call_at_a_time(&client).await.unwrap();
     what_a_failure_means(&client).await;
     many_records_in(&client).await.unwrap();
-    never_twice(&client).await.unwrap();
+    an_exact_account(&client).await.unwrap();
     assert_eq!(many_records_out(&client).await.unwrap(), 1 + 1 + 1_000 + 100);
     node.stop().await.unwrap();
 }

@@ -12,8 +12,7 @@ use crate::produce::RecordPosition;
 
 /// The answer that will come for one record. Dropping it changes nothing for the record.
 ///
-/// The deliveries of one partition are settled in the order in which its batches are acknowledged: with `max_in_flight = 1` that of
-/// [`super::Producer::send`].
+/// The deliveries of one partition are settled in the order in which the answers come: with `max_in_flight = 1` that of [`super::Producer::send`].
 #[derive(Debug)]
 #[must_use = "a record may fail after it was taken: await its delivery, or count failures in `Producer::metrics`"]
 pub struct Delivery {
@@ -27,7 +26,8 @@ pub struct Delivery {
 }
 
 impl Future for Delivery {
-    /// Where the record stands. With [`crate::Acks::None`] the offset is [`RecordPosition::NO_OFFSET`].
+    /// Where the record stands. The offset is [`RecordPosition::NO_OFFSET`] with [`crate::Acks::None`], and of a record that was there already when it was sent
+    /// again, if its partition does not know where any more.
     type Output = Result<RecordPosition, ProducerError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

@@ -141,7 +141,8 @@ impl Shared {
             self.client.routing().forget(&topic);
         }
         batch.claim.touch(before);
-        Produced { lane, topic, batch, outcome: judge(appended), sent_bytes }
+        let outcome = judge(appended, batch.stamp.is_some());
+        Produced { lane, topic, batch, outcome, sent_bytes }
     }
 }
 
@@ -170,8 +171,8 @@ pub(super) fn server_timeout(request_timeout: Duration) -> Option<Duration> {
     (timeout != SERVER_DEFAULT).then_some(timeout)
 }
 
-/// What an answer means for the batch.
-fn judge(answer: Result<AppendedBatches, Error>) -> Outcome {
+/// What an answer means for the batch; `is_stamped` says whether it has a sequence.
+fn judge(answer: Result<AppendedBatches, Error>, is_stamped: bool) -> Outcome {
     let error = match answer {
         Ok(appended) => return Outcome::Written(appended.base_offset),
         Err(error) => error,
@@ -179,8 +180,8 @@ fn judge(answer: Result<AppendedBatches, Error>) -> Outcome {
     let side_effects = error.side_effects();
     if let Some(problem) = error.problem() {
         match problem.code.as_str() {
-            SEQUENCE_GAP => return Outcome::Gap(Arc::new(error)),
-            PRODUCER_FENCED => return Outcome::Fenced(Arc::new(error)),
+            SEQUENCE_GAP if is_stamped => return Outcome::Gap(Arc::new(error)),
+            PRODUCER_FENCED if is_stamped => return Outcome::Fenced(Arc::new(error)),
             _ => {}
         }
         match problem.known_code() {
@@ -219,7 +220,12 @@ mod tests {
     /// A promise: what may help is tried again, what cannot is not; a record that is to blame is found; doubt about the outcome is kept.
     #[test]
     fn answers_are_judged() {
-        let judge = |error| judge(Err(error));
+        let gap = || problem("sequence-gap", 409, &json!({"expected_seq": 5, "received_seq": 7}));
+        let fenced = || problem("producer-fenced", 409, &json!({"current_epoch": 7}));
+        assert!(matches!(judge(Err(gap()), true), Outcome::Gap(_)));
+        assert!(matches!(judge(Err(fenced()), true), Outcome::Fenced(_)));
+        let judge = |error| judge(Err(error), false);
+        assert!(matches!([judge(gap()), judge(fenced())], [Outcome::Failed(..), Outcome::Failed(..)]));
         assert!(matches!(judge(problem("overloaded", 503, &json!({}))), Outcome::Retry(_, SideEffects::None)));
         assert!(matches!(judge(Error::Broken(String::new())), Outcome::Retry(_, SideEffects::Possible)));
         assert!(matches!(judge(problem("record-too-large", 413, &json!({}))), Outcome::TooLarge(_)));
@@ -230,8 +236,6 @@ mod tests {
             Outcome::Failed(_, SideEffects::None)
         ));
         assert!(matches!(judge(problem("topic-not-found", 404, &json!({}))), Outcome::Failed(_, SideEffects::None)));
-        assert!(matches!(judge(problem("sequence-gap", 409, &json!({"expected_seq": 5, "received_seq": 7}))), Outcome::Gap(_)));
-        assert!(matches!(judge(problem("producer-fenced", 409, &json!({"current_epoch": 7}))), Outcome::Fenced(_)));
         assert!(matches!(judge(problem(Problem::FOREIGN, 502, &json!({}))), Outcome::Retry(_, SideEffects::Possible)));
         assert!(matches!(judge(problem(Problem::FOREIGN, 500, &json!({}))), Outcome::Failed(_, SideEffects::Possible)));
         let answer = Error::Answer { call: String::new(), reason: String::new() };

@@ -15,7 +15,7 @@ use crate::backoff::backoff;
 /// A batch under way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UnderWay {
-    turn: u64,
+    pub(super) turn: u64,
     pub(super) place: Place,
 }
 

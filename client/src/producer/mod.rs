@@ -14,17 +14,22 @@
 //!
 //! # What is promised
 //!
-//! - **At least once.** A batch is sent until it is acknowledged, fails for good, or `delivery_timeout` is over. An answer that was lost
-//!   (a timeout, a broken connection) may belong to a batch that was written: sent again, its records are there twice. A batch keeps its
-//!   records and its very bytes over all tries, so that idempotent producers, once servers know them, only add an id to its header.
-//! - **Or at most once**, with `resend_in_doubt(false)`: a batch whose outcome is not known fails instead, and says so. With
-//!   `stop_at_failure(true)` nothing behind a failed record of its partition is sent, so that the account is exact: what is in, what is not, what is in
-//!   doubt.
-//! - **Order.** With `max_in_flight = 1` the records of a partition stand in the order in which `send` took them (of a repeated batch, the first
-//!   copy does). With more requests under way a batch that fails is overtaken by those sent beside it, however often it fails by at most
-//!   `max_in_flight - 1` batches: no batch is sent that is further behind the oldest one that is not settled, and while a partition waits
-//!   for a retry nothing is sent to it. Different partitions know nothing of each other. Deliveries are settled as the answers come: with more
-//!   than one request under way a later one may be settled first.
+//! - **Exactly once, within `delivery_timeout`.** A batch is sent until it is acknowledged, fails for good, or `delivery_timeout` is over. It keeps its records,
+//!   its very bytes, and the producer id, epoch and sequence in its header over all tries, so that a partition recognises what it has already: an answer that
+//!   was lost writes nothing twice. What fails with side effects `Possible` is there once, or not. Sent again by whoever calls [`Producer::send`], it
+//!   is another record.
+//! - **In order**, with five requests under way: the records of a partition stand in the order in which `send` took them, whatever fails, since it takes a producer's
+//!   batches by their sequence. A batch that comes before its turn waits at the partition for a second, and then here for those before it. Behind a batch that
+//!   fails for good a new epoch begins, once it is known of each one under way whether it is there: so much can a failure hold up its partition. Different
+//!   partitions know nothing of each other. Deliveries are settled as the answers come: a later one may be settled first.
+//! - Both need servers that know idempotent producers; with an older one everything fails, and says so. **`idempotent(false)`** does without: *at least once*
+//!   (a batch whose answer was lost may be there twice), in order with `max_in_flight = 1`; with more a batch that fails is overtaken by those sent beside it,
+//!   however often it fails by at most `max_in_flight - 1` batches: no batch is sent that is further behind the oldest one that is not settled, and while a
+//!   partition waits for a retry nothing is sent to it.
+//! - **Or at most once**, with `resend_in_doubt(false)`: a batch whose outcome is not known fails instead, and says so. That needs no idempotence, and is not
+//!   idempotent.
+//! - With **`stop_at_failure(true)`** nothing behind a failed record of its partition is sent, so that the account is exact: what is in, what is not, what is
+//!   in doubt.
 //! - **Bounded memory.** Records count from `send` until they are settled, and each batch 1 KiB; `send` waits when `buffer_bytes` is reached. A batch
 //!   that grows has up to twice its room, and one that is being packed is there twice for a moment: three times the buffer is the most.
 //! - **A record that cannot be written fails alone**: a batch that is too large is halved, a record that the server refuses is cut out.
@@ -32,7 +37,7 @@
 //! | module | subject |
 //! |---|---|
 //! | `config` | what it may be told |
-//! | `accumulator`, `lane`, `batch` | every decision: pure, time is an argument |
+//! | `accumulator`, `lane`, `sequence`, `batch` | every decision: pure, time is an argument |
 //! | `intake` | how a record gets in: the topic's partitions, room, the line of those who wait |
 //! | `driver` | the task that carries them out |
 //! | `delivery`, `error`, `metrics` | what callers are told |

@@ -136,12 +136,51 @@ impl Sequence {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::OpenBatch;
     use super::*;
+    use crate::record::NewRecord;
 
     fn begun(epoch: i16) -> Sequence {
         let mut sequence = Sequence::default();
         sequence.begin(ProducerIdentity { producer_id: 9, epoch });
         sequence
+    }
+
+    /// A batch of one record that has been sent.
+    fn batch(id: u64, side_effects: SideEffects) -> Batch {
+        let mut open = OpenBatch::new(0, Duration::ZERO);
+        open.push(&NewRecord::text("x"), 1, 1).unwrap();
+        let mut batch = open.seal(id);
+        batch.stamp = Some(ProducerStamp { id: 9, epoch: 0, sequence: i32::try_from(id).unwrap() });
+        batch.claim.touch(side_effects);
+        batch
+    }
+
+    /// A promise: behind a batch that may be there, what may be there too keeps its number, and what is certainly not gets a new one, with all that stands behind it,
+    /// when nothing is under way any more; behind one that is certainly not there all get new ones. Of what got one, it is certain that it was not there.
+    #[test]
+    fn what_may_be_there_keeps_its_number() {
+        use SideEffects::{None as Certain, Possible};
+        let stamps = |queue: &VecDeque<Batch>| queue.iter().map(|batch| batch.stamp.map(|stamp| stamp.sequence)).collect::<Vec<_>>();
+        let waiting = || VecDeque::from([batch(2, Possible), batch(3, Certain), batch(4, Possible)]);
+        let under_way = [UnderWay { turn: 0, place: (2, 0) }];
+        for hole in [Possible, Certain] {
+            let (mut sequence, mut queue) = (begun(0), waiting());
+            sequence.acknowledged(Duration::ZERO);
+            assert!(sequence.may_go(queue.front(), &under_way));
+            sequence.failed((1, 0), hole);
+            if hole == Possible {
+                assert!(sequence.may_go(queue.front(), &[UnderWay { turn: 9, place: (9, 0) }]));
+                assert!(!sequence.prepare(Duration::ZERO, &mut queue));
+                assert_eq!(stamps(&queue), [Some(2), Some(3), Some(4)]);
+                queue.pop_front();
+            }
+            assert!(!sequence.may_go(queue.front(), &under_way) && !sequence.may_go(None, &under_way));
+            assert!(sequence.may_go(queue.front(), &[]) && !sequence.prepare(Duration::ZERO, &mut queue));
+            assert!(queue.iter().all(|batch| batch.stamp.is_none() && batch.claim.side_effects() == Certain), "{hole:?}");
+            assert_eq!(sequence.take(1), Some(ProducerStamp { id: 9, epoch: 1, sequence: 0 }));
+            assert!(!sequence.may_go(None, &under_way), "the first goes alone");
+        }
     }
 
     /// A promise: sequences count records, and go round after 2^31 - 1.

@@ -34,7 +34,15 @@ pub(in crate::producer) enum Outcome {
 
 impl Accumulator {
     /// A request has ended. `sent_bytes` are the batch's, as sent; `jitter` is a random number in `[0, 1)`.
-    pub(in crate::producer) fn finished(&mut self, now: Duration, id: LaneId, batch: Batch, outcome: Outcome, sent_bytes: usize, jitter: f64) {
+    pub(in crate::producer) fn finished(
+        &mut self,
+        now: Duration,
+        id: LaneId,
+        batch: Batch,
+        outcome: Outcome,
+        sent_bytes: usize,
+        jitter: f64,
+    ) {
         self.metrics.requests_in_flight -= 1;
         let lane = &mut self.lanes[id.0];
         lane.ended(&batch);
