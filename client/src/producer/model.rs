@@ -97,7 +97,10 @@ impl Partition {
             Some(known) if stamp.epoch > known.epoch && stamp.sequence != 0 => return too_early(),
             Some(known) if stamp.epoch > known.epoch => true,
             Some(known) if stamp.sequence == known.next => false,
-            Some(known) if sequences_behind(stamp.sequence, known.next).is_none() => return too_early(),
+            // Ahead of it, or in part.
+            Some(known) if sequences_behind(stamp.sequence, known.next).is_none_or(|behind| (behind as usize) < values.len()) => {
+                return too_early();
+            }
             Some(known) => {
                 let same = known.last.iter().find(|(sequence, count, _)| (*sequence, *count) == (stamp.sequence, values.len()));
                 return Some(Said::Duplicate(same.map(|(_, _, offset)| *offset)));
