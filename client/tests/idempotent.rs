@@ -56,6 +56,10 @@ async fn each_record_is_there_once() {
         deliveries.push(producer.send_to("t", partition, NewRecord::text(n.to_string())).await.unwrap());
     }
     producer.close().await.unwrap();
+    for (n, delivery) in deliveries.into_iter().enumerate() {
+        let position = delivery.await.unwrap();
+        assert_eq!(position.offset, (n / PARTITIONS) as u64);
+    }
     let world = world.lock().unwrap();
     for (place, part) in world.parts.iter().enumerate() {
         let wanted: Vec<String> = (0..COUNT).filter(|n| n % PARTITIONS == place).map(|n| n.to_string()).collect();
@@ -66,10 +70,6 @@ async fn each_record_is_there_once() {
             part.requests,
             part.stamps.len()
         );
-    }
-    for (n, delivery) in deliveries.into_iter().enumerate() {
-        let position = delivery.await.unwrap();
-        assert_eq!(position.offset, (n / PARTITIONS) as u64);
     }
     assert_eq!(world.ids, 1, "one id does for all partitions");
 }

@@ -29,7 +29,7 @@ const PRODUCER_FENCED: &str = "producer-fenced";
 /// A request that has ended.
 #[derive(Debug)]
 enum Finished {
-    Produce(Produced),
+    Produce(Box<Produced>),
     Identity(Result<ProducerIdentity, Error>),
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn drive(shared: Arc<Shared>) {
         shared.room.notify_waiters();
         for sending in sendings {
             let shared = Arc::clone(&shared);
-            requests.spawn(async move { Finished::Produce(shared.request(sending).await) });
+            requests.spawn(async move { Finished::Produce(Box::new(shared.request(sending).await)) });
         }
         if wants_identity {
             let shared = Arc::clone(&shared);
@@ -76,7 +76,8 @@ pub(super) async fn drive(shared: Arc<Shared>) {
         for finished in std::iter::successors(first, |_| requests.try_join_next()) {
             match finished {
                 Ok(Finished::Identity(answer)) => shared.lock().accumulator.identified(shared.now(), answer, fastrand::f64()),
-                Ok(Finished::Produce(Produced { lane, topic, batch, outcome, sent_bytes })) => {
+                Ok(Finished::Produce(produced)) => {
+                    let Produced { lane, topic, batch, outcome, sent_bytes } = *produced;
                     let mut state = shared.lock();
                     if is_gone(&outcome) {
                         state.forget(&topic);

@@ -374,7 +374,7 @@ impl<'c> World<'c> {
                         continue;
                     }
                     let said = self.partitions[place].receive(self.now, &message, true).unwrap();
-                    self.answer(message, said);
+                    self.answer(&message, said);
                 }
                 self.look_again(place);
             }
@@ -389,7 +389,7 @@ impl<'c> World<'c> {
                 match partition.receive(now, &message, is_full) {
                     Some(said) => {
                         self.counts.ghosts += u64::from(is_ghost && matches!(said, Said::Written(_)));
-                        self.answer(message, said);
+                        self.answer(&message, said);
                         self.look_again(place);
                     }
                     None => {
@@ -411,7 +411,7 @@ impl<'c> World<'c> {
                     continue;
                 }
                 match self.partitions[place].receive(self.now, &message, false) {
-                    Some(said) => self.answer(message, said),
+                    Some(said) => self.answer(&message, said),
                     None => self.partitions[place].parked.push((until, message)),
                 }
             }
@@ -421,7 +421,7 @@ impl<'c> World<'c> {
         }
     }
 
-    fn answer(&mut self, message: Message, said: Said) {
+    fn answer(&mut self, message: &Message, said: Said) {
         let counts = &mut self.counts;
         let count = match said {
             Said::Written(_) => &mut 0,
