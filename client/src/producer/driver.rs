@@ -21,11 +21,6 @@ use crate::produce::{AppendedBatches, ProduceOptions};
 /// The longest time that a server takes to answer a produce, if it is asked to.
 const SERVER_TIMEOUT_MAX: Duration = Duration::from_secs(120);
 
-/// What servers say of a batch whose sequence is not the one that comes next.
-const SEQUENCE_GAP: &str = "sequence-gap";
-/// What they say of one whose epoch is over.
-const PRODUCER_FENCED: &str = "producer-fenced";
-
 /// A request that has ended.
 #[derive(Debug)]
 enum Finished {
@@ -180,12 +175,9 @@ fn judge(answer: Result<AppendedBatches, Error>, is_stamped: bool) -> Outcome {
     };
     let side_effects = error.side_effects();
     if let Some(problem) = error.problem() {
-        match problem.code.as_str() {
-            SEQUENCE_GAP if is_stamped => return Outcome::Gap(Arc::new(error)),
-            PRODUCER_FENCED if is_stamped => return Outcome::Fenced(Arc::new(error)),
-            _ => {}
-        }
         match problem.known_code() {
+            Some(ErrorCode::SequenceGap) if is_stamped => return Outcome::Gap(Arc::new(error)),
+            Some(ErrorCode::ProducerFenced) if is_stamped => return Outcome::Fenced(Arc::new(error)),
             Some(ErrorCode::RecordTooLarge | ErrorCode::BodyTooLarge) => return Outcome::TooLarge(Arc::new(error)),
             Some(ErrorCode::RecordRejected | ErrorCode::CorruptBatch) => {
                 if let Some(index) = refused_record(problem) {
