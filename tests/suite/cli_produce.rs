@@ -142,6 +142,9 @@ async fn lie(State(liar): State<Liar>, request: Request<Body>) -> (StatusCode, H
     if request.uri().path().ends_with("/batches") {
         return (StatusCode::OK, headers, liar.answer.to_string());
     }
+    if request.uri().path() == "/v1/producers" {
+        return (StatusCode::CREATED, headers, r#"{"producer_id":1,"epoch":0}"#.to_owned());
+    }
     let answer = reqwest::get(format!("{}{}", liar.node, request.uri())).await.unwrap();
     (StatusCode::from_u16(answer.status().as_u16()).unwrap(), headers, answer.text().await.unwrap())
 }
@@ -235,10 +238,38 @@ async fn a_node_that_is_away() {
     drop(stdin);
 }
 
-/// A promise: over a network that breaks in every way, what the account calls in is in, what it calls not in is not, only what it calls doubtful may be either,
-/// nothing is there twice, and whoever goes on from the line that it names gets every record in.
+/// A promise: over a network that breaks in every way, every line goes in, once and in order, and the account says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_network() {
+    const COUNT: u64 = 100_000;
+    let site = Site::new();
+    let proxy = Proxy::start(site.node.address(), uuid::Uuid::new_v4().as_u64_pair().0).await.unwrap();
+    let path = site.folder.path().join("lines.txt");
+    std::fs::write(&path, lines(COUNT)).unwrap();
+    site.topic("t", 1).await;
+    proxy.set_faults(Faults::each(20));
+    let ran = (0..1_000).map(|_| {
+        let words = ["produce", "t", path.to_str().unwrap(), "-o", "json", "--batch-bytes", "8192"];
+        end(site.command_at(&proxy.url(), &words).spawn().unwrap())
+    });
+    // At times it does not even learn of the topic.
+    let ran = ran.into_iter().find(|ran| !ran.out.is_empty()).unwrap();
+    let summary: Value = serde_json::from_slice(&ran.out).unwrap();
+    assert_eq!(
+        (ran.code, summary["records"].as_u64(), summary["unbroken_to_line"].as_u64()),
+        (Some(0), Some(COUNT), Some(COUNT)),
+        "{}",
+        ran.err
+    );
+    let read = site.run(&["consume", "t"], "").ok();
+    assert!(read.out == lines(COUNT), "every line is there once, in order");
+    assert!(proxy.counts().broken() > 3, "the network was bad: {:?}", proxy.counts());
+}
+
+/// A promise: without numbers (`--acks leader`), over the same network, what the account calls in is in, what it calls not in is not, only what it calls doubtful may be
+/// either, nothing is there twice, and whoever goes on from the line that it names gets every record in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_network_without_numbers() {
     const COUNT: u64 = 100_000;
     let site = Site::new();
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
@@ -248,7 +279,8 @@ async fn a_bad_network() {
     std::fs::write(&path, lines(COUNT)).unwrap();
     let produce = |topic: &str, from_line: u64| {
         let from_line = from_line.to_string();
-        let words = ["produce", topic, path.to_str().unwrap(), "-o", "json", "--batch-bytes", "8192", "--from-line", &from_line];
+        let flags = ["--batch-bytes", "8192", "--acks", "leader", "--from-line", &from_line];
+        let words = [&["produce", topic, path.to_str().unwrap(), "-o", "json"][..], &flags].concat();
         let child = site.command_at(&proxy.url(), &words).spawn().unwrap();
         end(child)
     };

@@ -1,7 +1,7 @@
 //! Histories: an idempotent producer, a network that does what it likes, and partitions that keep the wire's rules. Whatever happens, every acknowledged
 //! record is in its log once, in the order of sending; what is said not to be there is not; nothing is there twice.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::json;
-use tidegate_types::producer::{sequence_after, sequences_behind};
 use tidegate_types::{Codec, ProducerStamp, SideEffects, StoredBatches};
 
 use super::accumulator::{Accumulator, Outcome, Sending};
@@ -19,106 +18,17 @@ use super::*;
 use crate::error::Problem;
 use crate::identity::ProducerIdentity;
 use crate::produce::RecordPosition;
+use partition::{FORGOTTEN_AFTER, Known, Message, Partition, Said};
+
+mod partition;
 
 const PARTITIONS: u32 = 2;
-/// Batches of a producer that a partition remembers.
-const REMEMBERED: usize = 5;
 /// Requests of a producer that wait for an earlier one, and how long.
 const PARKED_MAX: usize = 4;
 const PARKED_FOR: Duration = Duration::from_secs(1);
-/// How long a silent producer is remembered.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(360);
 
 const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
-}
-
-/// A request as it travels.
-#[derive(Debug, Clone)]
-struct Message {
-    /// Which of the producer's requests it is.
-    request: u64,
-    partition: usize,
-    stamp: ProducerStamp,
-    values: Vec<u64>,
-    /// How long its answer travels; `None` is for ever.
-    way_back: Option<Duration>,
-    /// What becomes of its answer on the way.
-    garbles: bool,
-}
-
-/// What a partition answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
-    Written(u64),
-    /// It was there already; where, if that is remembered.
-    Duplicate(Option<u64>),
-    Gap,
-    Fenced,
-    TooLarge,
-    Rejected(u32),
-}
-
-/// What a partition knows of a producer.
-#[derive(Debug, Default)]
-struct Known {
-    epoch: i16,
-    next: i32,
-    /// Base sequence, records, base offset.
-    last: VecDeque<(i32, usize, u64)>,
-    active: Duration,
-}
-
-#[derive(Debug, Default)]
-struct Partition {
-    log: Vec<u64>,
-    producers: HashMap<i64, Known>,
-    parked: Vec<(Duration, Message)>,
-    refused: HashSet<u64>,
-    records_max: usize,
-}
-
-impl Partition {
-    /// Its answer; `None` if the message may be parked and has to wait.
-    fn receive(&mut self, now: Duration, message: &Message, is_last_chance: bool) -> Option<Said> {
-        let Message { stamp, values, .. } = message;
-        if values.len() > self.records_max {
-            return Some(Said::TooLarge);
-        }
-        if let Some(index) = values.iter().position(|value| self.refused.contains(value)) {
-            return Some(Said::Rejected(u32::try_from(index).unwrap()));
-        }
-        self.producers.retain(|_, known| known.active + FORGOTTEN_AFTER > now);
-        let too_early = || is_last_chance.then_some(Said::Gap);
-        let is_new = match self.producers.get(&stamp.id) {
-            None if stamp.sequence != 0 && !is_last_chance => return None,
-            None => true,
-            Some(known) if stamp.epoch < known.epoch => return Some(Said::Fenced),
-            Some(known) if stamp.epoch > known.epoch && stamp.sequence != 0 => return too_early(),
-            Some(known) if stamp.epoch > known.epoch => true,
-            Some(known) if stamp.sequence == known.next => false,
-            // Ahead of it, or in part.
-            Some(known) if sequences_behind(stamp.sequence, known.next).is_none_or(|behind| (behind as usize) < values.len()) => {
-                return too_early();
-            }
-            Some(known) => {
-                let same = known.last.iter().find(|(sequence, count, _)| (*sequence, *count) == (stamp.sequence, values.len()));
-                return Some(Said::Duplicate(same.map(|(_, _, offset)| *offset)));
-            }
-        };
-        let known = self.producers.entry(stamp.id).or_default();
-        if is_new {
-            *known = Known { epoch: stamp.epoch, ..Known::default() };
-        }
-        known.next = sequence_after(stamp.sequence, u32::try_from(values.len()).unwrap());
-        known.active = now;
-        known.last.push_back((stamp.sequence, values.len(), self.log.len() as u64));
-        if known.last.len() > REMEMBERED {
-            known.last.pop_front();
-        }
-        self.log.extend(values);
-        Some(Said::Written((self.log.len() - values.len()) as u64))
-    }
 }
 
 #[derive(Debug)]

@@ -148,10 +148,9 @@ impl World {
         let mut batch = sending.batch;
         let packed = batch.body.clone().pack(Codec::None, None).unwrap();
         let bytes = packed.clone().into_bytes();
-        if let Body::Packed(before) = &batch.body {
-            assert_eq!(before.clone().into_bytes(), bytes, "a batch is the same at every try");
+        if let Body::Packed(before) = std::mem::replace(&mut batch.body, Body::Packed(packed)) {
+            assert_eq!(before.into_bytes(), bytes, "a batch is the same at every try");
         }
-        batch.body = Body::Packed(packed);
         let log = &mut self.logs[sending.partition as usize];
         let refused = written.iter().position(|value| self.refused.contains(value));
         let outcome = match (fate, refused) {

@@ -8,7 +8,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`arguments`] | what flags mean together |
-//! | [`sender`] | the client's producer, told never to write twice, on a runtime that can be cut off |
+//! | [`sender`] | the client's producer, told to write nothing twice, on a runtime that can be cut off |
 //! | [`work`] | records in, deliveries out, until something ends it |
 //! | [`quiet`] | when to say that the node does not answer |
 //! | [`report`] | the account, and the exit code that goes with it |

@@ -1,8 +1,11 @@
 //! The client's producer, set so that an account of it can be exact: nothing is written twice, and nothing of a partition behind what failed.
+//!
+//! With `--acks all` batches are numbered, so that what is in doubt can be sent again; else it is not. One request at a time for a partition: behind what is in
+//! doubt in the end, nothing is there.
 
 use std::time::Duration;
 
-use tidegate_client::{Client, Producer, TopicDescription};
+use tidegate_client::{Acks, Client, Producer, TopicDescription};
 use tokio::runtime::{Builder, Runtime};
 
 use super::Arguments;
@@ -35,7 +38,7 @@ impl Sender {
         let delivery_timeout = arguments.linger.saturating_add(arguments.try_for);
         let builder = client
             .producer()
-            .resend_in_doubt(false)
+            .resend_in_doubt(arguments.acks() == Acks::All)
             .stop_at_failure(true)
             .max_in_flight(1)
             .acks(arguments.acks())

@@ -16,7 +16,7 @@ const PARTITIONS_LISTED: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(in crate::cli) struct Position {
     pub(in crate::cli) partition: u32,
-    /// `None` if no acknowledgement was waited for.
+    /// `None` if no acknowledgement was waited for, or nobody knows where it was already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) offset: Option<u64>,
     /// Milliseconds since 1970.
@@ -82,7 +82,8 @@ impl Ledger {
             last_offset: offset,
         });
         known.records += 1;
-        known.first_offset = known.first_offset.min(offset);
+        // One that was there already may be nobody knows where.
+        known.first_offset = known.first_offset.into_iter().chain(offset).min();
         known.last_offset = known.last_offset.max(offset);
     }
 
