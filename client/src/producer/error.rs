@@ -32,14 +32,14 @@ pub enum ProducerError {
         /// Why.
         reason: Arc<Error>,
     },
-    /// Not acknowledged within `delivery_timeout`, with the last of the errors on the way, if it was tried at all.
+    /// Not acknowledged within `delivery_timeout`, with the last of the errors on the way; of a record whose turn never came, with that of those before it.
     #[error("not acknowledged within {} ms{}", .after.as_millis(), .last.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
     Expired {
         /// The time it had.
         after: Duration,
         /// Whether one of the requests may have written it.
         side_effects: SideEffects,
-        /// What the last request came to.
+        /// What the last request came to, if one has come to anything.
         last: Option<Arc<Error>>,
     },
     /// The request failed in a way that repeating does not help.

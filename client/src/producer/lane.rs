@@ -11,6 +11,7 @@ use super::config::ProducerConfig;
 use super::error::ProducerError;
 use super::sequence::Sequence;
 use crate::backoff::backoff;
+use crate::error::Error;
 
 /// A batch under way.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +35,8 @@ pub(super) struct Lane {
     pub(super) sequence: Sequence,
     /// Failures since the last success.
     failures: u32,
+    /// What the last of them was.
+    pub(super) trouble: Option<Arc<Error>>,
     /// Nothing is sent before.
     retry_at: Option<Duration>,
     /// The place of the first batch that failed, if the lane stops there: nothing behind it is sent.
@@ -57,6 +60,7 @@ impl Lane {
             next_turn: 0,
             sequence: Sequence::default(),
             failures: 0,
+            trouble: None,
             retry_at: None,
             stopped_at: None,
             is_starved: false,
@@ -190,5 +194,6 @@ impl Lane {
     /// A request has been answered for good.
     pub(super) fn answered(&mut self) {
         self.failures = 0;
+        self.trouble = None;
     }
 }

@@ -107,6 +107,7 @@ impl Accumulator {
 
     /// Lets the batch be sent again, if it has time left.
     fn again(&mut self, now: Duration, id: LaneId, mut batch: Batch, error: Arc<Error>) {
+        self.lanes[id.0].trouble = Some(Arc::clone(&error));
         batch.last = Some(error);
         if batch.created.saturating_add(self.config.delivery_timeout) <= now {
             self.give_up(id, batch);
@@ -117,8 +118,10 @@ impl Accumulator {
     }
 
     pub(super) fn give_up(&mut self, id: LaneId, batch: Batch) {
-        let nameless = self.identity.last().filter(|_| self.lanes[id.0].is_nameless);
-        let (side_effects, last) = (batch.claim.side_effects(), batch.last.clone().or_else(|| nameless.cloned()));
+        // If it never had its turn, the reason is that of those before it.
+        let lane = &self.lanes[id.0];
+        let others = if lane.is_nameless { self.identity.last() } else { lane.trouble.as_ref() };
+        let (side_effects, last) = (batch.claim.side_effects(), batch.last.clone().or_else(|| others.cloned()));
         self.settle_failed(id, batch, ProducerError::Expired { after: self.config.delivery_timeout, side_effects, last });
     }
 
