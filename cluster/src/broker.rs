@@ -133,7 +133,7 @@ impl Broker {
             source,
         })?;
         let metadata = quorum.watch();
-        let partitions = Partitions::new(Arc::clone(&store), Arc::new(disk), Arc::clone(&clock), &config);
+        let partitions = Partitions::new(Arc::clone(&store), Arc::new(disk), Arc::clone(&clock), metadata.clone(), &config);
         let in_flight = Admission::new("bytes of requests under way on the node", config.limits.in_flight_bytes);
         let (draining, stopped, background) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let trims = Arc::new(Semaphore::new(1));

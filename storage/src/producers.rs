@@ -67,9 +67,10 @@ impl Keys {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the key is known to stand for other records.
-    pub fn is_other(&self, stamp: ProducerStamp) -> bool {
-        self.lock().find(stamp.id).is_some_and(|key| key.sequence != stamp.sequence)
+    /// Whether the key is known to stand for other records at `now`, in ms.
+    pub fn is_other(&self, stamp: ProducerStamp, now: i64) -> bool {
+        let keys = self.lock();
+        keys.find(stamp.id).is_some_and(|key| key.sequence != stamp.sequence && !keys.is_over(&key, now))
     }
 
     /// What is remembered under a key's id.

@@ -286,8 +286,8 @@ fn early_requests_wait_for_those_before_them() {
     node.kill().unwrap();
 }
 
-/// A promise: a name that was bound fences all who write under it with an earlier epoch, also in partitions that have not seen the later one; a name
-/// that is forgotten is a new producer.
+/// A promise: a name that was bound fences all who write under it with an earlier epoch, those too who never bound it, and in partitions that have not
+/// seen the later one; no epoch is given out twice, also if the name was forgotten in between.
 #[test]
 fn bound_names_fence() {
     let data = tempfile::tempdir().unwrap();
@@ -296,19 +296,76 @@ fn bound_names_fence() {
     let bind = |address| send(&Request::new("PUT", "/v1/producers/meter-7"), address).json();
     assert_eq!(send(&numbered(0, 0, 1), node.address()).status, 200, "an unbound name needs nobody");
     let bound = bind(node.address());
-    assert_eq!((bound["name"].as_str(), bound["epoch"].as_i64()), (Some("meter-7"), Some(0)));
-    assert_eq!(send(&numbered(0, 0, 1), node.address()).json()["results"][0]["offset"], json!(1), "it is another producer now");
-    assert_eq!(bind(node.address())["epoch"].as_i64(), Some(1));
-    let fenced = send(&numbered(0, 1, 1), node.address());
-    assert_eq!((fenced.code().as_str(), fenced.header("producer-epoch")), ("producer-fenced", Some("1")));
-    assert_eq!(send(&numbered(2, 0, 1), node.address()).code(), "validation-failed");
+    assert_eq!((bound["name"].as_str(), bound["epoch"].as_i64()), (Some("meter-7"), Some(1)));
+    assert_eq!(send(&numbered(0, 1, 1), node.address()).code(), "producer-fenced", "whoever was there before");
+    assert_eq!(send(&numbered(1, 0, 1), node.address()).json()["results"][0]["offset"], json!(1));
+    assert_eq!(bind(node.address())["epoch"].as_i64(), Some(2));
+    let fenced = send(&numbered(1, 1, 1), node.address());
+    assert_eq!((fenced.code().as_str(), fenced.header("producer-epoch")), ("producer-fenced", Some("2")));
+    assert_eq!(send(&numbered(3, 0, 1), node.address()).code(), "validation-failed");
     node.kill().unwrap();
     let node = Process::start(data.path()).unwrap();
-    assert_eq!(bind(node.address())["epoch"].as_i64(), Some(2), "bindings outlive a kill");
+    assert_eq!(bind(node.address())["epoch"].as_i64(), Some(3), "bindings outlive a kill");
     assert_eq!(bind(node.address())["producer_id"], bound["producer_id"]);
-    assert_eq!(send(&Request::new("DELETE", "/v1/producers/meter-7"), node.address()).status, 204);
-    assert_eq!(send(&Request::new("DELETE", "/v1/producers/meter-7"), node.address()).status, 204);
+    for _ in 0..2 {
+        assert_eq!(send(&Request::new("DELETE", "/v1/producers/meter-7"), node.address()).status, 204);
+    }
     let again = bind(node.address());
-    assert!(again["epoch"].as_i64() == Some(0) && again["producer_id"] != bound["producer_id"], "{again}");
+    assert!(again["epoch"].as_i64() == Some(5) && again["producer_id"] != bound["producer_id"], "{again}");
+    assert_eq!(send(&numbered(4, 0, 1), node.address()).code(), "producer-fenced");
+    node.kill().unwrap();
+}
+
+/// A promise: a request that waits under an epoch that a name has left behind meanwhile is not written any more.
+#[test]
+fn who_waits_is_fenced_too() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Process::start(data.path()).unwrap();
+    make(&node, Between::Nothing);
+    let address = node.address();
+    let zombie = std::thread::spawn(move || send(&numbered(0, 7, 1), address));
+    // It waits for a second; if it comes only after the binding, it is refused at the door.
+    assert_eq!(send(&Request::new("PUT", "/v1/producers/meter-7"), address).status, 200);
+    assert_eq!(log_end(&node), 0);
+    let answer = zombie.join().unwrap();
+    assert_ne!(answer.status, 200, "{}", answer.text());
+    assert_eq!(log_end(&node), 0);
+    node.kill().unwrap();
+}
+
+/// A promise: a batch under an id that nobody was given, or that belongs to a name, is refused: it would be taken for somebody else's.
+#[test]
+fn ids_are_given_out() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Process::start(data.path()).unwrap();
+    make(&node, Between::Nothing);
+    let write = |id: i64| send(&batches(batch(ProducerStamp { id, epoch: 0, sequence: 0 }, "x")), node.address()).status;
+    assert_eq!([0, 1, 1 << 20, 1 << 60].map(write), [422; 4]);
+    let given = send(&Request::new("POST", "/v1/producers"), node.address()).json()["producer_id"].as_i64().unwrap();
+    let bound = send(&Request::new("PUT", "/v1/producers/meter-7"), node.address()).json()["producer_id"].as_i64().unwrap();
+    assert_eq!([given, bound].map(write), [200, 422]);
+    let copied =
+        Request::new("POST", "/v1/topics/t/partitions/0/batches?producers=drop").header("content-type", "application/vnd.tidegate.batches");
+    assert_eq!(send(&copied.body(batch(ProducerStamp { id: 0, epoch: 0, sequence: 0 }, "x")), node.address()).status, 200);
+    assert_eq!(log_end(&node), 2);
+    node.kill().unwrap();
+}
+
+/// A promise: a key whose window is over is free, also if nothing else was written meanwhile.
+#[test]
+fn a_window_ends_by_itself() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Process::start(data.path()).unwrap();
+    let config = json!({"partitions": 1, "config": {"idempotency.window.ms": "1000"}}).to_string();
+    assert_eq!(send(&put("/v1/topics/t", config), node.address()).status, 201);
+    let write =
+        |value: u32| send(&keyed("/v1/topics/t/records", "key", &json!({"records": [{"value": value}]}).to_string()), node.address());
+    let begun = Instant::now();
+    assert_eq!(write(1).status, 200);
+    while write(2).status == 422 {
+        assert!(begun.elapsed() < PATIENCE, "it is never free");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(900) && log_end(&node) == 2);
     node.kill().unwrap();
 }

@@ -1,7 +1,7 @@
 //! Who wrote a batch, and as what: the three fields of its header that make a repeated request recognisable.
 //!
 //! ```text
-//!   producer id   0 … 2^60   from the controller's blocks, Kafka's own
+//!   producer id   below 2^53 given out: its number, from the controller's blocks, and 20 drawn bits
 //!                 2^61 | …   a name that no id was bound to: 61 bits of a keyed hash of it
 //!                 2^62 | …   an Idempotency-Key: 62 bits of a keyed hash of it
 //!   sequence      counts records, 0 … 2^31-1, then 0 again; of a key: 31 bits of a hash of the body
@@ -13,6 +13,16 @@ use crate::batch::BatchHeader;
 pub const NAMED_IDS: i64 = 1 << 61;
 /// Of ids that are made of keys: each is one request's, or one chunk's of it.
 pub const KEYED_IDS: i64 = 1 << 62;
+/// The lower bits of an id that is given out are drawn: nobody comes upon somebody else's by counting.
+pub const DRAWN_BITS: u32 = 20;
+/// How many ids can be given out: all below 2^53, since they go through JSON.
+pub const NUMBERS_MAX: i64 = (1 << (53 - DRAWN_BITS)) - 1;
+
+/// The number of an id that may have been given out, counted from 1; 0 and below is none.
+pub const fn number_of(id: i64) -> i64 {
+    id >> DRAWN_BITS
+}
+
 /// The largest epoch. A producer that has used it up needs another id.
 pub const EPOCH_MAX: i16 = i16::MAX;
 

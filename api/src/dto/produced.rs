@@ -34,7 +34,7 @@ pub(crate) struct ProduceResult {
     /// Its offset there; absent if its producer wrote it so long ago that the partition does not remember where.
     #[schema(nullable = false, maximum = 9_007_199_254_740_991_i64)]
     offset: Option<u64>,
-    /// Its timestamp, in ms since 1970-01-01 UTC; absent with the offset.
+    /// Its timestamp, in ms since 1970-01-01 UTC; absent with the offset, and if an earlier request wrote the record and it is gone.
     #[schema(nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     timestamp: Option<i64>,
 }
@@ -117,9 +117,12 @@ pub(crate) fn body(placements: &[Placement], parts: &[Part], durability: &str) -
             next[placement.part] += 1;
             out.extend_from_slice(b",\"offset\":");
             put_integer(&mut out, offset);
-            let told = timestamps.get(&offset).copied().or(appended.append_time.map(Timestamp::millis));
-            out.extend_from_slice(b",\"timestamp\":");
-            put_integer(&mut out, told.unwrap_or(placement.timestamp));
+            let now = appended.append_time.map_or(placement.timestamp, Timestamp::millis);
+            let told = timestamps.get(&offset).copied().or((appended.origin == Origin::Written).then_some(now));
+            if let Some(told) = told {
+                out.extend_from_slice(b",\"timestamp\":");
+                put_integer(&mut out, told);
+            }
         }
         out.push(b'}');
     }
@@ -214,13 +217,14 @@ mod tests {
     /// A promise: records that were written before have the timestamps of then; if it is not known any more where they are, nothing is said of that.
     #[test]
     fn repetitions_tell_of_then() {
-        let then = Part { timestamps: BTreeMap::from([(100, 77), (102, 79)]), ..part(7, appended(100, 3, None)) };
+        let replayed = Appended { origin: Origin::Replayed, ..appended(100, 3, None) };
+        let then = Part { timestamps: BTreeMap::from([(100, 77), (102, 79)]), ..part(7, replayed) };
         let forgotten = part(2, Appended { origin: Origin::Forgotten, ..appended(50, 1, None) });
         let body: Value = serde_json::from_slice(&body(&PLACEMENTS, &[then, forgotten], "fsync")).unwrap();
         let expected = json!([
             {"partition": 7, "offset": 100, "timestamp": 77},
             {"partition": 2},
-            {"partition": 7, "offset": 101, "timestamp": 3},
+            {"partition": 7, "offset": 101},
             {"partition": 7, "offset": 102, "timestamp": 79},
         ]);
         assert_eq!(body["results"], expected);

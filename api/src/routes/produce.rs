@@ -278,7 +278,7 @@ async fn write_records(
     let body = match written {
         None => produced::body(&[], &[], durability(waiting.acks, [])),
         Some(outcomes) => {
-            let parts = replayed::parts(state, topic, all_appended(&placements, outcomes)?).await?;
+            let parts = replayed::parts(state, topic, all_appended(&placements, outcomes)?).await;
             parts.iter().for_each(|part| told.note(&part.appended));
             let durability = durability(waiting.acks, parts.iter().map(|part| &part.appended));
             produced::body(&placements, &parts, durability)

@@ -57,7 +57,7 @@ async fn init_producer(State(state): State<ApiState>) -> Result<Response, ApiErr
 /// Begin a producer's next epoch
 ///
 /// Binds the name to an id, if it has none, and begins an epoch: whoever writes under the name with an earlier one is refused
-/// (`producer-fenced`). Sequences begin at 0 again. Repeated, it begins another epoch.
+/// (`producer-fenced`), also without any binding: the first epoch is 1. Sequences begin at 0 again. Repeated, it begins another epoch; a name has 32,767.
 #[utoipa::path(
     put, path = "/v1/producers/{name}", operation_id = "bindProducer", tag = "producers", params(ProducerPath),
     responses((status = 200, description = "The epoch has begun", body = Producer), ProducerProblems)
@@ -69,7 +69,8 @@ async fn bind_producer(State(state): State<ApiState>, path: ProducerPath) -> Res
 
 /// Forget a producer's name
 ///
-/// The name is free: written under again, it is a new producer, unknown to all partitions.
+/// The name may be written under without a binding again, as the producer that it was before it had one. Bound again, it has another id and a later epoch. A
+/// name that has had more than 16,383 epochs is kept (422).
 #[utoipa::path(
     delete, path = "/v1/producers/{name}", operation_id = "unbindProducer", tag = "producers", params(ProducerPath),
     responses((status = 204, description = "It is bound to no id, or was to none"), ProducerProblems)

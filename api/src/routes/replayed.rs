@@ -17,20 +17,20 @@ use crate::state::ApiState;
 /// Bytes of batches that are read at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// The parts of an answer. Records that are gone meanwhile have no timestamp in them.
-///
-/// # Errors
-/// 503 `overloaded`, 500 `corrupt-log`, and what else reading may come to.
-pub(crate) async fn parts(state: &ApiState, topic: &Arc<Topic>, appended: Vec<(PartitionIndex, Appended)>) -> Result<Vec<Part>, ApiError> {
+/// The parts of an answer. Records that are gone meanwhile, or cannot be read just now, have no timestamp in them: that they are written is known.
+pub(crate) async fn parts(state: &ApiState, topic: &Arc<Topic>, appended: Vec<(PartitionIndex, Appended)>) -> Vec<Part> {
     let mut parts = Vec::with_capacity(appended.len());
     for (partition, appended) in appended {
         let timestamps = match appended.origin {
-            Origin::Replayed => timestamps(state, topic, partition, &appended).await?,
+            Origin::Replayed => timestamps(state, topic, partition, &appended).await.unwrap_or_else(|error| {
+                tracing::warn!(topic = %topic.name, %partition, code = %error.code(), "the timestamps of a repeated request were not read");
+                BTreeMap::new()
+            }),
             Origin::Written | Origin::Forgotten => BTreeMap::new(),
         };
         parts.push(Part { partition, appended, timestamps });
     }
-    Ok(parts)
+    parts
 }
 
 async fn timestamps(
@@ -46,16 +46,13 @@ async fn timestamps(
             topic: Arc::clone(topic),
             partition,
             position: Position::Offset(next),
-            reset: OffsetReset::Error,
+            // The first of them may have been given up.
+            reset: OffsetReset::Earliest,
             max_bytes: READ_BYTES,
             min_bytes: 0,
             max_wait: Duration::ZERO,
         };
-        let fetched = match state.broker()?.fetch(request).await.map_err(ApiError::from) {
-            // They were written, and given up since.
-            Err(error) if error.code() == ErrorCode::OffsetOutOfRange => break,
-            fetched => fetched?,
-        };
+        let fetched = state.broker()?.fetch(request).await?;
         let (batches, is_last) = (fetched.batches.clone(), fetched.next_offset.get() <= next);
         next = fetched.next_offset.get();
         let of_batches = move || stamped(&batches, first, last);

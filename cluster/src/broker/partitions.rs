@@ -63,11 +63,17 @@ pub(super) struct Checkpoint {
 }
 
 impl Partitions {
-    pub(super) fn new(store: Arc<Store>, disk: Arc<DiskPool>, clock: Arc<dyn Clock>, config: &BrokerConfig) -> Self {
+    pub(super) fn new(
+        store: Arc<Store>,
+        disk: Arc<DiskPool>,
+        clock: Arc<dyn Clock>,
+        metadata: watch::Receiver<Published>,
+        config: &BrokerConfig,
+    ) -> Self {
         Self {
             node_id: config.node_id,
             store,
-            surroundings: Surroundings { disk, clock, producer_expiration: config.producer_expiration },
+            surroundings: Surroundings { disk, clock, producer_expiration: config.producer_expiration, metadata },
             limits: config.limits.clone(),
             recovery_threads: config.recovery_threads.max(1),
             open: ArcSwap::default(),

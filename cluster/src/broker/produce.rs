@@ -40,7 +40,11 @@ impl Broker {
             assert!(seen.insert(partition), "at most one part a partition");
             let open = self.partition(topic, partition)?;
             check(part, &payload, &topic.config, now)?;
-            if stamps(&payload).any(|(stamp, _)| stamp.is_keyed() && open.keys().is_other(stamp)) {
+            if let Payload::Batches(batches) = &payload {
+                let numbered = batches.iter().filter_map(RecordBatch::producer).filter(|stamp| !stamp.is_keyed());
+                numbered.into_iter().try_for_each(|stamp| self.check_given(stamp))?;
+            }
+            if stamps(&payload).any(|(stamp, _)| stamp.is_keyed() && open.keys().is_other(stamp, now.millis())) {
                 return Err(Error::KeyReused);
             }
             let bytes = payload_bytes(&payload);

@@ -4,15 +4,17 @@ use std::hash::Hasher as _;
 use std::ops::Range;
 
 use siphasher::sip::SipHasher24;
-use tidegate_types::producer::{EPOCH_MAX, KEYED_IDS, NAMED_IDS};
-use tidegate_types::{PartitionIndex, ProducerStamp, limits};
+use tidegate_types::producer::{DRAWN_BITS, EPOCH_MAX, KEYED_IDS, NAMED_IDS, number_of};
+use tidegate_types::{BatchError, PartitionIndex, ProducerStamp, limits};
 use tokio::sync::Mutex;
 
 use super::Broker;
 use crate::error::{Error, Violation};
 use crate::metadata::command::{Command, Refusal};
-use crate::metadata::image::{ClusterSecret, Producer, Topic};
+use crate::metadata::image::{ClusterSecret, Topic};
 
+/// A name whose epoch is beyond this is kept: epochs are not to be used up by forgetting names.
+const EPOCH_FORGOTTEN_MAX: i16 = i16::MAX / 2;
 /// Ids that a node takes at a time.
 const BLOCK: u32 = 1_000;
 /// How often a command is proposed anew when another node was faster.
@@ -29,7 +31,7 @@ pub struct ProducerIdentity {
     pub epoch: i16,
 }
 
-/// The ids that this node has claimed and not yet given out.
+/// The numbers that this node has claimed and not yet given out.
 #[derive(Debug, Default)]
 pub(super) struct ProducerIds(Mutex<Range<i64>>);
 
@@ -122,13 +124,19 @@ impl Broker {
     /// Begins a name's next epoch: whoever writes under an earlier one is fenced.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if as many names are bound as may be; the quorum's.
+    /// [`Error::Invalid`] if as many names are bound as may be, or the name has used up its epochs; the quorum's.
     pub async fn bind_producer(&self, name: &str) -> Result<ProducerIdentity, Error> {
         for _ in 0..ATTEMPTS_MAX {
-            let known = self.inner.metadata.borrow().image.producers.get(name).copied();
-            let Producer { producer_id, epoch } = match known.filter(|known| known.epoch < EPOCH_MAX) {
-                Some(known) => Producer { epoch: known.epoch + 1, ..known },
-                None => Producer { producer_id: self.next_producer_id().await?, epoch: 0 },
+            let image = self.metadata().image;
+            let known = image.producers.get(name).copied();
+            let before = known.map_or(image.retired_epoch, |known| known.epoch);
+            let Some(epoch) = before.checked_add(1) else {
+                let detail = format!("the name has had all {EPOCH_MAX} epochs; take another one");
+                return Err(invalid("/name", "epochs-used-up", detail));
+            };
+            let producer_id = match known {
+                Some(known) => known.producer_id,
+                None => self.next_producer_id().await?,
             };
             match self.propose(Command::BindProducer { name: name.to_owned(), producer_id, epoch }).await? {
                 Ok(version) => {
@@ -144,7 +152,7 @@ impl Broker {
                 Err(refusal) => return Err(Error::Internal(format!("the producer was not bound: {refusal}"))),
             }
         }
-        Err(Error::Quorum("others bind the producer all the time".to_owned()))
+        Err(Error::Overloaded { what: "bindings of the producer" })
     }
 
     /// Forgets a name; gives whether it was bound.
@@ -152,27 +160,49 @@ impl Broker {
     /// # Errors
     /// The quorum's.
     pub async fn unbind_producer(&self, name: &str) -> Result<bool, Error> {
-        match self.propose(Command::UnbindProducer { name: name.to_owned() }).await? {
-            Ok(version) => {
-                self.seen(version).await;
-                Ok(true)
+        for _ in 0..ATTEMPTS_MAX {
+            let image = self.metadata().image;
+            let Some(known) = image.producers.get(name).copied() else { return Ok(false) };
+            if known.epoch > EPOCH_FORGOTTEN_MAX {
+                let detail = format!("the name has had {} epochs, and no other name would be given one of them: keep it", known.epoch);
+                return Err(invalid("/name", "epochs-used-up", detail));
             }
-            Err(Refusal::ProducerChanged) => Ok(false),
-            Err(refusal) => Err(Error::Internal(format!("the producer was not unbound: {refusal}"))),
+            let retired_epoch = known.epoch.max(image.retired_epoch);
+            match self.propose(Command::UnbindProducer { name: name.to_owned(), retired_epoch }).await? {
+                Ok(version) => {
+                    self.seen(version).await;
+                    return Ok(true);
+                }
+                Err(Refusal::ProducerChanged) => self.barrier().await?,
+                Err(refusal) => return Err(Error::Internal(format!("the producer was not unbound: {refusal}"))),
+            }
         }
+        Err(Error::Overloaded { what: "bindings of the producer" })
+    }
+
+    /// Refuses ids that nobody was given, and those that are given out under a name.
+    pub(super) fn check_given(&self, stamp: ProducerStamp) -> Result<(), Error> {
+        let image = &self.inner.metadata.borrow().image;
+        let is_given = (1..=image.claimed_producers).contains(&number_of(stamp.id)) && !image.bound_epochs.contains_key(&stamp.id);
+        let reason = "the producer id was not given out here: POST /v1/producers gives one, and producers=drop copies batches without";
+        if is_given { Ok(()) } else { Err(BatchError::Rule { index: None, reason }.into()) }
     }
 
     async fn next_producer_id(&self) -> Result<i64, Error> {
+        Ok(self.next_producer_number().await? << DRAWN_BITS | drawn()?)
+    }
+
+    async fn next_producer_number(&self) -> Result<i64, Error> {
         let mut ids = self.inner.producer_ids.0.lock().await;
-        if let Some(id) = ids.next() {
-            return Ok(id);
+        if let Some(number) = ids.next() {
+            return Ok(number);
         }
-        let mut first = self.inner.metadata.borrow().image.next_producer_id;
+        let mut first = self.inner.metadata.borrow().image.claimed_producers;
         for _ in 0..ATTEMPTS_MAX {
             // If nobody says what became of it, the block is nobody's.
             match self.propose(Command::ClaimProducerIds { first, count: BLOCK }).await? {
                 Ok(_) => {
-                    *ids = first..first + i64::from(BLOCK);
+                    *ids = first + 1..first + 1 + i64::from(BLOCK);
                     return ids.next().ok_or_else(|| Error::Internal("an empty block of producer ids".to_owned()));
                 }
                 Err(Refusal::ProducerIdsClaimed { next }) if next != first => first = next,
@@ -185,6 +215,12 @@ impl Broker {
     fn secret(&self) -> Result<ClusterSecret, Error> {
         self.inner.metadata.borrow().image.secret.ok_or(Error::LeaderUnavailable)
     }
+}
+
+fn drawn() -> Result<i64, Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Internal(format!("no random numbers: {error}")))?;
+    Ok(i64::from_be_bytes(bytes) & ((1 << DRAWN_BITS) - 1))
 }
 
 fn invalid(pointer: &str, code: &'static str, detail: String) -> Error {

@@ -74,9 +74,9 @@ pub enum Command {
         /// The topic.
         id: TopicId,
     },
-    /// Takes a block of producer ids, to be given out by one node.
+    /// Takes a block of numbers of producer ids, to be given out by one node.
     ClaimProducerIds {
-        /// The first of them, as the proposer sees it: the one after all that were ever claimed.
+        /// How many were ever claimed before, as the proposer sees it.
         first: i64,
         /// How many.
         count: u32,
@@ -85,15 +85,17 @@ pub enum Command {
     BindProducer {
         /// The name.
         name: String,
-        /// Its id: the one it has, or a claimed one if it has none or has used up its epochs.
+        /// Its id: the one it has, or a claimed one if it has none.
         producer_id: i64,
-        /// The epoch, as the proposer sees it: the one after that which the name has with this id, or 0.
+        /// The epoch, as the proposer sees it: the one after the name's, or after all that forgotten names had.
         epoch: i16,
     },
     /// Forgets a name.
     UnbindProducer {
         /// The name.
         name: String,
+        /// No name is bound to an epoch up to this one any more: the name's, or a larger one.
+        retired_epoch: i16,
     },
 }
 
@@ -205,7 +207,10 @@ pub(crate) mod tests {
                 Command::BindProducer { name: "meter-7".to_owned(), producer_id: 1001, epoch: 3 },
                 r#"{"bind_producer":{"name":"meter-7","producer_id":1001,"epoch":3}}"#,
             ),
-            (Command::UnbindProducer { name: "meter-7".to_owned() }, r#"{"unbind_producer":{"name":"meter-7"}}"#),
+            (
+                Command::UnbindProducer { name: "meter-7".to_owned(), retired_epoch: 3 },
+                r#"{"unbind_producer":{"name":"meter-7","retired_epoch":3}}"#,
+            ),
         ]
     }
 

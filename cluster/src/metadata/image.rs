@@ -27,10 +27,14 @@ pub struct MetadataImage {
     pub nodes: BTreeMap<NodeId, Node>,
     /// Topics by name.
     pub topics: BTreeMap<TopicName, Arc<Topic>>,
-    /// The next producer id that nobody has claimed.
-    pub next_producer_id: i64,
+    /// How many numbers of producer ids have been claimed.
+    pub claimed_producers: i64,
+    /// No name is bound to an epoch that is not above this one: names that were forgotten had it.
+    pub retired_epoch: i16,
     /// The producers that have a name bound to their id, by name.
     pub producers: BTreeMap<String, Producer>,
+    /// Their epochs, by id.
+    pub bound_epochs: BTreeMap<i64, i16>,
 }
 
 /// A producer whose name is bound to an id.

@@ -16,7 +16,9 @@ pub(super) struct ClusterRecord {
     pub(super) cluster_id: ClusterId,
     pub(super) secret: ClusterSecret,
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub(super) next_producer_id: i64,
+    pub(super) claimed_producers: i64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) retired_epoch: i64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
@@ -98,7 +100,12 @@ impl StateRecord {
 }
 
 pub(super) fn cluster_record(image: &MetadataImage) -> Option<ClusterRecord> {
-    Some(ClusterRecord { cluster_id: image.cluster_id?, secret: image.secret?, next_producer_id: image.next_producer_id })
+    Some(ClusterRecord {
+        cluster_id: image.cluster_id?,
+        secret: image.secret?,
+        claimed_producers: image.claimed_producers,
+        retired_epoch: i64::from(image.retired_epoch),
+    })
 }
 
 impl From<&Node> for NodeRecord {

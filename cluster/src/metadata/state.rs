@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_storage::kv::MetadataKey;
-use tidegate_types::producer::EPOCH_MAX;
-use tidegate_types::{LeaderEpoch, NodeId, Offset, TopicId, TopicName, limits};
+use tidegate_types::producer::{EPOCH_MAX, NUMBERS_MAX, number_of};
+use tidegate_types::{LeaderEpoch, NodeId, TopicId, TopicName, limits};
 
 use super::codec::{self, CodecError};
 use super::command::{Command, Outcome, Refusal};
@@ -40,15 +40,15 @@ impl MetadataState {
     /// Carries out the command of entry `index`, or refuses it and changes nothing.
     pub fn apply(&mut self, index: u64, command: &Command) -> Applied {
         match self.carry_out(index, command) {
-            Ok(changed) => Applied { outcome: Outcome::Done { version: index }, changed: vec![changed] },
+            Ok(changed) => Applied { outcome: Outcome::Done { version: index }, changed },
             Err(refusal) => Applied { outcome: Outcome::Refused(refusal), changed: Vec::new() },
         }
     }
 
-    fn carry_out(&mut self, index: u64, command: &Command) -> Result<MetadataKey, Refusal> {
-        match command {
+    fn carry_out(&mut self, index: u64, command: &Command) -> Result<Vec<MetadataKey>, Refusal> {
+        let changed = match command {
             Command::InitCluster { cluster_id, secret } => {
-                self.init_cluster(&ClusterRecord { cluster_id: *cluster_id, secret: *secret, next_producer_id: 0 })
+                self.init_cluster(&ClusterRecord { cluster_id: *cluster_id, secret: *secret, claimed_producers: 0, retired_epoch: 0 })
             }
             Command::RegisterNode { node_id, client_address, peer_address, rack, directory_id } => Ok(self.register_node(Node {
                 node_id: *node_id,
@@ -85,8 +85,9 @@ impl MetadataState {
             Command::BindProducer { name, producer_id, epoch } => {
                 self.bind_producer(name, Producer { producer_id: *producer_id, epoch: *epoch })
             }
-            Command::UnbindProducer { name } => self.unbind_producer(name),
-        }
+            Command::UnbindProducer { name, retired_epoch } => return self.unbind_producer(name, *retired_epoch),
+        };
+        changed.map(|changed| vec![changed])
     }
 
     fn init_cluster(&mut self, cluster: &ClusterRecord) -> Result<MetadataKey, Refusal> {
@@ -127,42 +128,52 @@ impl MetadataState {
     }
 
     fn claim_producer_ids(&mut self, first: i64, count: u32) -> Result<MetadataKey, Refusal> {
-        let next = self.image.next_producer_id;
-        // Ids go through JSON, whose readers hold whole numbers up to 2^53 - 1.
-        let after = next.checked_add(i64::from(count)).filter(|after| *after <= Offset::MAX.to_i64());
+        let next = self.image.claimed_producers;
+        let after = next.checked_add(i64::from(count)).filter(|after| *after <= NUMBERS_MAX);
         match after {
             Some(after) if first == next && self.image.cluster_id.is_some() => {
-                self.image_mut().next_producer_id = after;
+                self.image_mut().claimed_producers = after;
                 Ok(MetadataKey::Cluster)
             }
             _ => Err(Refusal::ProducerIdsClaimed { next }),
         }
     }
 
-    /// Each binding is a later epoch, so that whoever wrote under the name before is fenced.
+    /// Each binding is a later epoch than any that was ever written with under the name, so that whoever writes with it is fenced.
     fn bind_producer(&mut self, name: &str, producer: Producer) -> Result<MetadataKey, Refusal> {
-        let follows = match self.image.producers.get(name) {
-            None => producer.epoch == 0,
-            Some(known) if known.producer_id == producer.producer_id => known.epoch.checked_add(1) == Some(producer.epoch),
-            Some(known) => known.epoch == EPOCH_MAX && producer.epoch == 0,
-        };
-        let is_claimed = (0..self.image.next_producer_id).contains(&producer.producer_id);
-        if !follows || !is_claimed {
+        let known = self.image.producers.get(name).copied();
+        let before = known.map_or(self.image.retired_epoch, |known| known.epoch);
+        let is_same = known.is_none_or(|known| known.producer_id == producer.producer_id);
+        let is_claimed = (1..=self.image.claimed_producers).contains(&number_of(producer.producer_id));
+        if before.checked_add(1) != Some(producer.epoch) || !is_same || !is_claimed {
             return Err(Refusal::ProducerChanged);
         }
-        if self.image.producers.len() >= limits::BOUND_PRODUCERS_MAX && !self.image.producers.contains_key(name) {
+        if known.is_none() && self.image.bound_epochs.contains_key(&producer.producer_id) {
+            return Err(Refusal::ProducerChanged);
+        }
+        if self.image.producers.len() >= limits::BOUND_PRODUCERS_MAX && known.is_none() {
             return Err(Refusal::TooManyProducers);
         }
-        self.image_mut().producers.insert(name.to_owned(), producer);
+        self.put_producer(name, producer);
         Ok(MetadataKey::Producer(name.to_owned()))
     }
 
-    fn unbind_producer(&mut self, name: &str) -> Result<MetadataKey, Refusal> {
-        if !self.image.producers.contains_key(name) {
+    fn put_producer(&mut self, name: &str, producer: Producer) {
+        let image = self.image_mut();
+        image.producers.insert(name.to_owned(), producer);
+        image.bound_epochs.insert(producer.producer_id, producer.epoch);
+    }
+
+    fn unbind_producer(&mut self, name: &str, retired_epoch: i16) -> Result<Vec<MetadataKey>, Refusal> {
+        let known = self.image.producers.get(name).copied().ok_or(Refusal::ProducerChanged)?;
+        if retired_epoch < known.epoch.max(self.image.retired_epoch) {
             return Err(Refusal::ProducerChanged);
         }
-        self.image_mut().producers.remove(name);
-        Ok(MetadataKey::Producer(name.to_owned()))
+        let image = self.image_mut();
+        image.producers.remove(name);
+        image.bound_epochs.remove(&known.producer_id);
+        image.retired_epoch = retired_epoch;
+        Ok(vec![MetadataKey::Producer(name.to_owned()), MetadataKey::Cluster])
     }
 
     /// New partitions on these replicas: nothing is written yet, so all are in sync and the preferred one leads.
@@ -202,7 +213,8 @@ impl MetadataState {
         let image = self.image_mut();
         image.cluster_id = Some(cluster.cluster_id);
         image.secret = Some(cluster.secret);
-        image.next_producer_id = cluster.next_producer_id;
+        image.claimed_producers = cluster.claimed_producers;
+        image.retired_epoch = i16::try_from(cluster.retired_epoch).unwrap_or(EPOCH_MAX);
     }
 
     fn image_mut(&mut self) -> &mut MetadataImage {
@@ -251,7 +263,7 @@ impl MetadataState {
                 }
                 MetadataKey::Producer(_) => {
                     let record: ProducerRecord = codec::decode("a producer's record", record)?;
-                    state.image_mut().producers.insert(record.name.clone(), record.producer());
+                    state.put_producer(&record.name, record.producer());
                 }
             }
         }
@@ -279,8 +291,9 @@ impl MetadataState {
         for topic in record.topics {
             state.put_topic(topic.into());
         }
-        let producers = record.producers.iter().map(|record| (record.name.clone(), record.producer()));
-        state.image_mut().producers.extend(producers);
+        for producer in &record.producers {
+            state.put_producer(&producer.name, producer.producer());
+        }
         Ok(state)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure. One append's records for the partition are never split over batches, and appends keep their order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_storage::Producers;
 use tidegate_storage::producers::Plan;
@@ -11,7 +11,7 @@ use tidegate_types::{BatchBuilder, LeaderEpoch, Offset, RecordBatch, SequencedBa
 use tokio::time::Instant;
 
 use super::fate::{Fate, judge, last_of, stamps};
-use super::parked::Parked;
+use super::parked::{Early, Parked};
 use crate::broker::{Appended, Origin, Payload};
 use crate::error::Error;
 
@@ -35,6 +35,8 @@ pub(crate) struct Queue<'q, T> {
     pub(crate) parked: &'q mut Parked<T>,
     pub(crate) producers: &'q Producers,
     pub(crate) config: &'q TopicConfig,
+    /// The epochs that names were bound to, by producer id.
+    pub(crate) bound_epochs: &'q BTreeMap<i64, i16>,
     /// The wall clock.
     pub(crate) now: Timestamp,
     /// The same moment, for those who wait.
@@ -48,23 +50,37 @@ pub(crate) struct Group<T> {
     /// In the order of their offsets.
     pub(crate) placed: Vec<(T, Appended)>,
     /// Appends that were written before, wholly or in part, in this group too: anywhere below its end.
-    pub(crate) replayed: Vec<(T, Appended)>,
+    pub(crate) replayed: Vec<Replay<T>>,
     pub(crate) refused: Vec<(T, Error)>,
     pub(crate) log_end: Offset,
+    /// The time that the batches are stamped with, if the topic asks for it.
+    pub(crate) append_time: Option<Timestamp>,
+}
+
+/// An append that was written before.
+#[derive(Debug)]
+pub(crate) struct Replay<T> {
+    pub(crate) owner: T,
+    pub(crate) appended: Appended,
+    /// It counts when the high watermark has passed this one.
+    pub(crate) last: Offset,
+    /// A part of it is written in this group: it shares its fate.
+    pub(crate) is_written: bool,
 }
 
 impl<T> Group<T> {
     /// Nothing but what may have to be synced.
     pub(crate) fn empty(log_end: Offset) -> Self {
-        Self { batches: Vec::new(), placed: Vec::new(), replayed: Vec::new(), refused: Vec::new(), log_end }
+        Self { batches: Vec::new(), placed: Vec::new(), replayed: Vec::new(), refused: Vec::new(), log_end, append_time: None }
     }
 }
 
 /// Takes as many appends from the front of what waits as make one write, at offsets from `log_end` on; more of those that need no write.
 pub(crate) fn take_group<T>(queue: Queue<'_, T>, log_end: Offset) -> Group<T> {
-    let Queue { waiting, parked, producers, config, now, instant } = queue;
+    let Queue { waiting, parked, producers, config, bound_epochs, now, instant } = queue;
     let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now);
-    let mut building = Building { group: Group::empty(log_end), builder: None, config, append_time, bytes: 0 };
+    let group = Group { append_time, ..Group::empty(log_end) };
+    let mut building = Building { group, builder: None, config, append_time, bytes: 0 };
     let mut plan = producers.plan();
     while let Some(next) = waiting.front() {
         if !building.group.placed.is_empty() && building.bytes + next.bytes > GROUP_BYTES_MAX {
@@ -74,7 +90,10 @@ pub(crate) fn take_group<T>(queue: Queue<'_, T>, log_end: Offset) -> Group<T> {
         let last = stamps(&next.payload).last();
         // Nobody else's window is looked at for it.
         let key_window_ms = last.filter(|(stamp, _)| stamp.is_keyed()).map(|_| producers.keys().held_ms());
-        let fate = match judge(&next.payload, &plan) {
+        // A binding fences whoever waits here under an earlier epoch, too.
+        let bound = last.and_then(|(stamp, _)| bound_epochs.get(&stamp.id).copied().filter(|bound| stamp.epoch < *bound));
+        let judged = bound.map_or_else(|| judge(&next.payload, &plan), |current| Fate::Refuse(Error::ProducerFenced { current }));
+        let fate = match judged {
             Fate::Early(_, error) if next.is_late => Fate::Refuse(error),
             Fate::Beginning(_) if next.is_late => Fate::Write,
             fate => fate,
@@ -86,19 +105,21 @@ pub(crate) fn take_group<T>(queue: Queue<'_, T>, log_end: Offset) -> Group<T> {
         };
         match fate {
             Fate::Refuse(error) => building.group.refused.push((next.owner, error)),
-            Fate::Early(stamp, error) => building.group.refused.extend(parked.park(next, stamp, instant, error).err()),
+            Fate::Early(stamp, error) => {
+                building.group.refused.extend(parked.park(next, Early { stamp, is_beginning: false }, instant, error).err())
+            }
             Fate::Beginning(stamp) => {
                 let error = Error::SequenceGap { expected: 0, received: stamp.sequence };
-                building.group.refused.extend(parked.park(next, stamp, instant, error).err());
+                building.group.refused.extend(parked.park(next, Early { stamp, is_beginning: true }, instant, error).err());
             }
             Fate::Written(base, last) => {
                 let appended = known(&building.group, base, last, Origin::Replayed);
-                building.group.replayed.push((next.owner, appended));
+                building.group.replayed.push(Replay { owner: next.owner, last: appended.last_offset, appended, is_written: false });
             }
             Fate::Forgotten(below) => {
                 let below = below.saturating_sub(1);
                 let appended = known(&building.group, below, below, Origin::Forgotten);
-                building.group.replayed.push((next.owner, appended));
+                building.group.replayed.push(Replay { owner: next.owner, last: appended.last_offset, appended, is_written: false });
             }
             Fate::Write => {
                 building.write(next, key_window_ms, waiting, &mut plan);
@@ -185,7 +206,7 @@ impl<T> Building<'_, T> {
             }
         }
         let appended = self.appended(first.unwrap_or(last), last, Origin::Written, key_window_ms);
-        self.group.replayed.push((owner, appended));
+        self.group.replayed.push(Replay { owner, appended, last: self.group.log_end.saturating_sub(1), is_written: true });
     }
 
     fn appended(&self, base_offset: Offset, last_offset: Offset, origin: Origin, key_window_ms: Option<i64>) -> Appended {
@@ -289,7 +310,7 @@ mod tests {
     fn take(waiting: &mut VecDeque<Waiting<usize>>, end: Offset, config: &TopicConfig, now: Timestamp) -> Group<usize> {
         let producers = Producers::new(LogConfig::from(config).keys);
         let (mut parked, instant) = (Parked::default(), Instant::now());
-        take_group(Queue { waiting, parked: &mut parked, producers: &producers, config, now, instant }, end)
+        take_group(Queue { waiting, parked: &mut parked, producers: &producers, config, bound_epochs: &BTreeMap::new(), now, instant }, end)
     }
 
     proptest! {
@@ -355,6 +376,7 @@ mod tests {
     struct Producing {
         producers: Producers,
         parked: Parked<usize>,
+        bound_epochs: BTreeMap<i64, i16>,
         end: Offset,
         instant: Instant,
     }
@@ -362,20 +384,24 @@ mod tests {
     impl Producing {
         fn new() -> Self {
             let producers = Producers::new(LogConfig::from(&TopicConfig::default()).keys);
-            Self { producers, parked: Parked::default(), end: Offset::ZERO, instant: Instant::now() }
+            Self { producers, parked: Parked::default(), bound_epochs: BTreeMap::new(), end: Offset::ZERO, instant: Instant::now() }
         }
 
         /// Who was written and where, who was replayed and where, who was refused.
         fn take(&mut self, appends: impl IntoIterator<Item = Waiting<usize>>) -> (Vec<(usize, u64)>, Vec<(usize, u64)>, Vec<usize>) {
             let mut waiting: VecDeque<_> = appends.into_iter().collect();
             let (config, now) = (&TopicConfig::default(), Timestamp::from_millis(0));
-            let queue =
-                Queue { waiting: &mut waiting, parked: &mut self.parked, producers: &self.producers, config, now, instant: self.instant };
+            let (waiting_now, parked, bound_epochs) = (&mut waiting, &mut self.parked, &self.bound_epochs);
+            let producers = &self.producers;
+            let queue = Queue { waiting: waiting_now, parked, producers, config, bound_epochs, now, instant: self.instant };
             let group = take_group(queue, self.end);
             assert!(waiting.is_empty());
             assert_eq!(group.batches.iter().map(RecordBatch::record_count).sum::<u64>(), group.log_end.since(self.end));
-            let at = |all: &[(usize, Appended)]| all.iter().map(|(owner, appended)| (*owner, appended.base_offset.get())).collect();
-            (at(&group.placed), at(&group.replayed), group.refused.iter().map(|(owner, _)| *owner).collect())
+            let written = group.placed.iter().map(|(owner, appended)| (*owner, appended.base_offset.get())).collect();
+            let replayed = group.replayed.iter().map(|replay| (replay.owner, replay.appended.base_offset.get())).collect();
+            let waits_right = |replay: &Replay<usize>| replay.last < group.log_end && (!replay.is_written || replay.last >= self.end);
+            assert!(group.replayed.iter().all(waits_right));
+            (written, replayed, group.refused.iter().map(|(owner, _)| *owner).collect())
         }
 
         /// Those whose time is up, judged once more.
@@ -409,11 +435,14 @@ mod tests {
         // What was planned was not written, so that the producer is still unknown: the first is taken, and those that follow it with it.
         assert_eq!(producing.wait(), (vec![(2, 0), (3, 1), (4, 2), (5, 3)], vec![], vec![]));
         let mut producing = Producing::new();
-        producing.take([numbered(1, 5, 5)]);
-        producing.instant += std::time::Duration::from_millis(500);
+        for (sequence, owner) in [(8, 8), (6, 6), (5, 5)] {
+            producing.take([numbered(1, sequence, owner)]);
+            producing.instant += std::time::Duration::from_millis(250);
+        }
+        assert_eq!(producing.wait(), (vec![(5, 0), (6, 1)], vec![], vec![8]), "the earliest of them goes first, whoever came first");
         producing.take([numbered(1, 9, 9)]);
-        assert_eq!(producing.wait(), (vec![(5, 0)], vec![], vec![]));
-        assert_eq!(producing.wait(), (vec![(9, 0)], vec![], vec![]), "the write before was not noted here");
+        producing.bound_epochs.insert(1, 2);
+        assert_eq!(producing.wait(), (vec![], vec![], vec![9]), "the name was bound to a later epoch meanwhile");
     }
 
     /// A promise: of a request whose first batches a crash has left, the others are written, and the answer says where all of it stands.
@@ -432,5 +461,9 @@ mod tests {
         let mut producing = Producing::new();
         let (written, replayed, refused) = producing.take([request(&[1, 2], 0), request(&[1, 2, 3], 1), request(&[1, 2, 3], 2)]);
         assert_eq!((written, replayed, refused), (vec![(0, 0)], vec![(1, 0), (2, 0)], vec![]));
+        // What is known of its end only was whole once: nothing of it is written again.
+        let mut producing = Producing::new();
+        let (written, replayed, refused) = producing.take([request(&[2, 3], 0), request(&[1, 2, 3], 1)]);
+        assert_eq!((written, replayed, refused), (vec![(0, 0)], vec![(1, 3)], vec![]));
     }
 }

@@ -76,6 +76,9 @@ fn judge_all(batches: &[RecordBatch], plan: &Plan<'_>) -> Fate {
             Fate::Written(*first, last_of(*last, batch.record_count()))
         }
         _ if found.iter().all(Option::is_none) => Fate::Write,
+        // The oldest keys are forgotten first: then it was whole once. A crash takes the last batches.
+        (Some(None), Some(Some(last)), Some(batch)) => Fate::Forgotten(last_of(*last, batch.record_count()).next()),
+        (Some(None), ..) => Fate::Refuse(Error::Internal("a request is known in the middle only".to_owned())),
         _ => Fate::WriteRest(found),
     }
 }

@@ -36,6 +36,7 @@ pub(crate) use self::fate::stamps;
 use crate::admission::{Admission, Permit};
 use crate::broker::{Acks, Appended, Payload, Ticket};
 use crate::error::Error;
+use crate::metadata::image::Published;
 
 /// What a partition's readers and waiters watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +111,8 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Arc<dyn Clock>,
     /// How long a producer that is silent is remembered.
     pub(crate) producer_expiration: Duration,
+    /// What names are bound to.
+    pub(crate) metadata: watch::Receiver<Published>,
 }
 
 /// Messages that are no appends: trims, retention and rounds of compaction (one at a time on the whole node), configs and the end.

@@ -15,7 +15,7 @@ use tidegate_types::{LeaderEpoch, Offset, TopicConfig, TopicPartition};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::coalesce::{self, Group, Queue, Waiting};
+use super::coalesce::{self, Group, Queue, Replay, Waiting};
 use super::parked::Parked;
 use super::progress::Progress;
 use super::removal::Removals;
@@ -38,7 +38,7 @@ enum Done {
 struct Written {
     log: PartitionLog,
     placed: Vec<(Owner, Appended)>,
-    replayed: Vec<(Owner, Appended)>,
+    replayed: Vec<Replay<Owner>>,
     result: Result<(), Error>,
     /// Also if nothing could be written.
     sync_failed: bool,
@@ -99,7 +99,8 @@ impl Task {
         let progress = Progress::recovered(config.durability, log.log_end());
         let (marks, watcher) = watch::channel(marks_of(&progress));
         let removals = Removals::new(&id);
-        let task = Self {
+        let counts = log.producers().counts();
+        let mut task = Self {
             id,
             epoch,
             config,
@@ -122,6 +123,7 @@ impl Task {
             marks,
             closing: Vec::new(),
         };
+        task.count(counts);
         (watcher, task)
     }
 
@@ -245,9 +247,10 @@ impl Task {
         let expiration_ms = i64::try_from(self.around.producer_expiration.as_millis()).unwrap_or(i64::MAX);
         log.set_config(LogConfig::from(&self.config));
         log.advance_producers(now.millis(), expiration_ms);
+        let image = Arc::clone(&self.around.metadata.borrow().image);
         loop {
             let (waiting, parked, config) = (&mut self.waiting, &mut self.parked, &self.config);
-            let queue = Queue { waiting, parked, producers: log.producers(), config, now, instant };
+            let queue = Queue { waiting, parked, producers: log.producers(), config, bound_epochs: &image.bound_epochs, now, instant };
             let mut group = coalesce::take_group(queue, log.log_end());
             for (owner, error) in group.refused.drain(..) {
                 owner.answer(Err(error));
@@ -442,8 +445,7 @@ struct Write {
 
 impl Write {
     fn run(self, mut log: PartitionLog, group: Group<Owner>) -> Written {
-        let Group { batches, placed, replayed, .. } = group;
-        let append_time = placed.first().and_then(|(_, appended)| appended.append_time);
+        let Group { batches, mut placed, mut replayed, append_time, .. } = group;
         let appended = coalesce::sequence(batches, log.log_end(), self.epoch, &self.config, append_time)
             .map_err(|error| Error::Internal(format!("{}: {error}", self.partition)))
             .and_then(|batches| self.append(&mut log, &batches));
@@ -452,6 +454,10 @@ impl Write {
             let sync_failed = self.sync && self.sync(&mut log).is_err();
             return Written { log, placed, replayed, result: Err(error), sync_failed };
         }
+        // With what was written the oldest keys may have gone.
+        let held_ms = log.producers().keys().held_ms();
+        let all = placed.iter_mut().map(|(_, appended)| appended).chain(replayed.iter_mut().map(|replay| &mut replay.appended));
+        all.for_each(|appended| appended.key_window_ms = appended.key_window_ms.map(|_| held_ms));
         // Written, not synced: that is all that acks=leader and acks=none ask for.
         let (early, late): (Vec<_>, Vec<_>) = placed.into_iter().partition(|(owner, _)| owner.acks != Acks::All);
         for (owner, appended) in early {

@@ -122,6 +122,11 @@ impl KeyWindow {
         Key::unpack(self.at(*number)).filter(|key| key.arrival > self.now.saturating_sub(self.rules.window_ms))
     }
 
+    /// Whether the key is not to be known any more at `now`.
+    pub(super) fn is_over(&self, key: &Key, now: i64) -> bool {
+        key.arrival <= now.max(self.now).saturating_sub(self.rules.window_ms)
+    }
+
     /// Remembers that what came under `id` stands at `offset`.
     pub(super) fn note(&mut self, id: i64, sequence: i32, offset: Offset) {
         self.push(Key { id, sequence, offset, arrival: self.now });

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use tidegate_types::producer::DRAWN_BITS;
 use tidegate_types::{ClusterId, Timestamp};
 use uuid::Uuid;
 
@@ -177,7 +178,8 @@ fn the_state_keeps_its_bytes() {
     assert_eq!(MetadataState::from_snapshot(snapshot.as_bytes()), Ok(state));
 }
 
-/// A promise: no id is claimed twice; each binding of a name is a later epoch, and a used-up id makes room for another; nobody skips or goes back.
+/// A promise: no number is claimed twice; each binding of a name is a later epoch than all before it, those of forgotten names too; nobody skips or goes
+/// back, and two names never have one id.
 #[test]
 fn producers_get_ids_and_epochs_once() {
     let mut state = after(&[init()]);
@@ -186,25 +188,30 @@ fn producers_get_ids_and_epochs_once() {
         index += 1;
         state.apply(index, &command).outcome
     };
+    let id = |number: i64| number << DRAWN_BITS | 77;
     let claim = |first, count| Command::ClaimProducerIds { first, count };
-    let bind = |producer_id, epoch| Command::BindProducer { name: "a".to_owned(), producer_id, epoch };
+    let bind = |name: &str, number, epoch| Command::BindProducer { name: name.to_owned(), producer_id: id(number), epoch };
+    let unbind = |name: &str, retired_epoch| Command::UnbindProducer { name: name.to_owned(), retired_epoch };
     let is_done = |outcome| matches!(outcome, Outcome::Done { .. });
-    assert_eq!(apply(bind(0, 0)), Outcome::Refused(Refusal::ProducerChanged), "nobody has claimed it");
+    assert_eq!(apply(bind("a", 1, 1)), Outcome::Refused(Refusal::ProducerChanged), "nobody has claimed it");
     assert!(is_done(apply(claim(0, 1_000))));
     assert_eq!(apply(claim(0, 1_000)), Outcome::Refused(Refusal::ProducerIdsClaimed { next: 1_000 }));
     assert!(is_done(apply(claim(1_000, 1_000))));
-    for (producer_id, epoch, done) in
-        [(5, 1, false), (5, 0, true), (5, 0, false), (5, 2, false), (6, 1, false), (5, 1, true), (6, 0, false)]
+    for (number, epoch, done) in
+        [(5, 0, false), (5, 2, false), (0, 1, false), (5, 1, true), (5, 1, false), (5, 3, false), (6, 2, false), (5, 2, true)]
     {
-        assert_eq!(is_done(apply(bind(producer_id, epoch))), done, "{producer_id} {epoch}");
+        assert_eq!(is_done(apply(bind("a", number, epoch))), done, "{number} {epoch}");
     }
-    for epoch in 2..=i16::MAX {
-        assert!(is_done(apply(bind(5, epoch))));
+    assert!(!is_done(apply(bind("b", 5, 1))), "it is another's id");
+    assert!(!is_done(apply(unbind("a", 1))), "it has had epoch 2");
+    assert!(is_done(apply(unbind("a", 2))) && !is_done(apply(unbind("a", 2))));
+    assert!(!is_done(apply(bind("a", 7, 1))) && !is_done(apply(bind("b", 7, 1))), "who wrote with it may still be there");
+    assert!(is_done(apply(bind("a", 7, 3))));
+    for epoch in 4..=i16::MAX {
+        assert!(is_done(apply(bind("a", 7, epoch))));
     }
-    assert_eq!(apply(bind(5, i16::MIN)), Outcome::Refused(Refusal::ProducerChanged));
-    assert!(is_done(apply(bind(1_500, 0))), "its epochs are used up");
-    assert!(is_done(apply(Command::UnbindProducer { name: "a".to_owned() })));
-    assert_eq!(apply(Command::UnbindProducer { name: "a".to_owned() }), Outcome::Refused(Refusal::ProducerChanged));
+    assert_eq!(apply(bind("a", 7, i16::MIN)), Outcome::Refused(Refusal::ProducerChanged));
+    assert_eq!(apply(bind("a", 8, 3)), Outcome::Refused(Refusal::ProducerChanged), "its epochs are used up");
 }
 
 fn any_command() -> impl Strategy<Value = Command> {
@@ -230,12 +237,12 @@ fn any_command() -> impl Strategy<Value = Command> {
         }),
         (0u8..6).prop_map(delete),
         (0i64..40, 0u32..20).prop_map(|(first, count)| Command::ClaimProducerIds { first, count }),
-        (0u8..3, 0i64..30, prop::sample::select(vec![0, 0, 1, 2, i16::MAX])).prop_map(|(name, producer_id, epoch)| Command::BindProducer {
+        (0u8..3, 0i64..30, prop::sample::select(vec![0, 1, 1, 2, i16::MAX])).prop_map(|(name, producer_id, epoch)| Command::BindProducer {
             name: format!("p{name}"),
-            producer_id,
+            producer_id: producer_id << DRAWN_BITS,
             epoch
         }),
-        (0u8..3).prop_map(|name| Command::UnbindProducer { name: format!("p{name}") }),
+        (0u8..3, 0i16..3).prop_map(|(name, retired_epoch)| Command::UnbindProducer { name: format!("p{name}"), retired_epoch }),
     ]
 }
 
