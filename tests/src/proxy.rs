@@ -37,7 +37,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use connection::{Connection, Shared};
 pub use counts::Counts;
 use counts::{Counters, count};
-pub use faults::{Faults, OVERTAKERS};
+pub use faults::{Faults, OVERTAKERS, Random};
 
 /// How things stand; changed by the test.
 #[derive(Debug, Clone, Copy)]
@@ -168,8 +168,7 @@ async fn accept(
                 if let Ok(client) = accepted {
                     let number = shared.counters.read().connections;
                     count(&shared.counters.connections);
-                    let seed = seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-                    let connection = Connection::new(client, Arc::clone(&shared), seed);
+                    let connection = Connection::new(client, Arc::clone(&shared), Random::stream(seed, number));
                     connections.spawn(connection.serve());
                 }
             }

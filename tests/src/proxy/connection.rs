@@ -62,8 +62,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: TcpStream, shared: Arc<Shared>, seed: u64) -> Self {
-        Self { client: Side::new(client), node: None, shared, random: Random::new(seed), strays: JoinSet::new() }
+    pub(super) fn new(client: TcpStream, shared: Arc<Shared>, random: Random) -> Self {
+        Self { client: Side::new(client), node: None, shared, random, strays: JoinSet::new() }
     }
 
     /// Passes requests and answers until one side is done or a fate strikes.

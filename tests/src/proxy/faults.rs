@@ -110,14 +110,22 @@ pub(super) fn fate(faults: &Faults, random: &mut Random) -> Fate {
 
 /// Numbers from a seed (splitmix64).
 #[derive(Debug)]
-pub(super) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    /// From `seed`.
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    /// One of many from the same seed, which have nothing to do with each other.
+    pub fn stream(seed: u64, number: u64) -> Self {
+        // The state only ever grows by one constant: streams must not begin at multiples of it, or they would be the same one from different places on.
+        Self(Self(seed.wrapping_add(Self(number).next())).next())
+    }
+
+    /// Any number.
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -125,20 +133,23 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    /// Below `bound`; 0 if that is 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
-    pub(super) fn is_heads(&mut self) -> bool {
+    /// As a coin falls.
+    pub fn is_heads(&mut self) -> bool {
         self.below(2) == 0
     }
 
-    pub(super) fn within(&mut self, range: std::ops::Range<usize>) -> usize {
+    /// In `range`; its start if it is empty.
+    pub fn within(&mut self, range: std::ops::Range<usize>) -> usize {
         range.start + usize::try_from(self.below(range.len() as u64)).unwrap_or(0)
     }
 
     /// From `least` up to `most`, to the microsecond.
-    pub(super) fn duration(&mut self, least: Duration, most: Duration) -> Duration {
+    pub fn duration(&mut self, least: Duration, most: Duration) -> Duration {
         let more = u64::try_from(most.saturating_sub(least).as_micros()).unwrap_or(u64::MAX - 1);
         least + Duration::from_micros(self.below(more + 1))
     }
@@ -147,6 +158,15 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A promise: two streams of a seed have no number in common, and the same stream has the same ones each time.
+    #[test]
+    fn streams_are_apart() {
+        let draw = |number| (0..1_000).scan(Random::stream(7, number), |random, _| Some(random.next())).collect::<Vec<_>>();
+        assert_eq!(draw(3), draw(3));
+        let all: std::collections::HashSet<u64> = (0..100).flat_map(draw).collect();
+        assert_eq!(all.len(), 100_000);
+    }
 
     /// A promise: fates come as often as they are asked for, the same for the same seed; without faults everything passes.
     #[test]

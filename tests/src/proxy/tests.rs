@@ -54,8 +54,8 @@ async fn answer_all(mut side: Side, connection: usize, heard: watch::Sender<Hear
     loop {
         let body = match side.message().await {
             Ok(Some(request)) => Some(body_of(&request.bytes)),
-            Ok(None) => return,
-            Err(_) => None,
+            Err(_) if side.is_within_message() => None,
+            Ok(None) | Err(_) => return,
         };
         let is_whole = body.is_some();
         let mut count = 0;
