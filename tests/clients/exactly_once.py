@@ -10,7 +10,7 @@ what went out beside its predecessor. That this is safe is what the server promi
     --no-protection   the same without those headers: records must come out twice (a proof that the checker sees it)
 
 A record's value is {"w": writer, "n": number}. The report (--report FILE, JSON) has for each writer how many numbers were sent, and what was
-acknowledged where; a checker that reads the topic compares (tests/src/ledger.rs). Python 3.11, standard library only.
+acknowledged where; a checker that reads the topic compares (tests/src/ledger.rs). Python 3.11, standard library only; --form batches takes kafka-python.
 
 Exit: 0 everything is acknowledged, 1 an answer contradicts the contract (the report and the last line say which), 3 the time was over.
 """
@@ -184,22 +184,41 @@ class KeyWriter(Writer):
         if options.form == "ndjson" and draw.randrange(LONG_STREAMS) == 0:
             count = draw.randint(999, 2_500)
         first, numbers = self.take_numbers(count)
-        if options.form == "raw":
-            if draw.random() < 0.5:
-                headers["Record-Key"] = f"k{draw.randrange(1_000)}"
-            headers["Content-Type"] = "application/json"
-            body = json.dumps(record_json(self.number, first)["value"])
-            return Request(self, first, count, f"{self.run.topic_path}/raw", headers, body.encode())
-        path = self.run.topic_path
-        if in_partition := options.form == "json" and draw.random() < 0.25:
-            path += f"/partitions/{draw.randrange(options.partitions)}"
+        path, content_type, body = getattr(self, f"as_{options.form}")(numbers, headers)
+        headers["Content-Type"] = content_type
+        return Request(self, first, count, self.run.topic_path + path, headers, body)
+
+    def as_json(self, numbers, _headers):
+        in_partition = self.random.random() < 0.25
         records = [record_json(self.number, number, self.whereto(in_partition)) for number in numbers]
-        if options.form == "ndjson":
-            headers["Content-Type"] = "application/x-ndjson"
-            lines = "".join(json.dumps(record) + "\n" for record in records)
-            return Request(self, first, count, f"{path}/records/stream", headers, lines.encode())
-        headers["Content-Type"] = "application/json"
-        return Request(self, first, count, f"{path}/records", headers, json.dumps({"records": records}).encode())
+        return (self.some_partition() if in_partition else "") + "/records", "application/json", json.dumps({"records": records}).encode()
+
+    def as_ndjson(self, numbers, _headers):
+        lines = (json.dumps(record_json(self.number, number, self.whereto(False))) + "\n" for number in numbers)
+        return "/records/stream", "application/x-ndjson", "".join(lines).encode()
+
+    def as_raw(self, numbers, headers):
+        if self.random.random() < 0.5:
+            headers["Record-Key"] = f"k{self.random.randrange(1_000)}"
+        return "/raw", "application/json", json.dumps(record_json(self.number, numbers[0])["value"]).encode()
+
+    def as_batches(self, numbers, _headers):
+        """Kafka's own bytes: the first record in a batch of its own, the others in another."""
+        from kafka.record import MemoryRecordsBuilder
+
+        body = b""
+        for part in (numbers[:1], numbers[1:]):
+            builder = MemoryRecordsBuilder(magic=2, compression_type=0, batch_size=1 << 20)
+            for number in part:
+                value = json.dumps(record_json(self.number, number)["value"]).encode()
+                builder.append(timestamp=int(time.time() * 1_000), key=None, value=value, headers=[])
+            if part:
+                builder.close()
+                body += builder.buffer()
+        return f"{self.some_partition()}/batches", "application/vnd.tidegate.batches", body
+
+    def some_partition(self):
+        return f"/partitions/{self.random.randrange(self.run.options.partitions)}"
 
     def whereto(self, in_partition):
         """With a key, without one, or straight to a partition."""
@@ -222,6 +241,8 @@ class KeyWriter(Writer):
                 self.check(request, headers)
             if self.run.options.form == "ndjson":
                 self.keep_lines(request, answer)
+            elif self.run.options.form == "batches":
+                self.keep_batches(request, answer)
             else:
                 self.keep_results(request, answer)
             self.run.count("acknowledged")
@@ -232,6 +253,14 @@ class KeyWriter(Writer):
             raise Contradiction(f"{request.name}: an answer without Idempotency-Window: {headers.items()}")
         if headers.get("Idempotency-Replayed") == "true":
             self.run.count("replayed")
+
+    def keep_batches(self, request, answer):
+        """A partition's answer tells the first place and the last."""
+        if answer.get("last_offset") != answer.get("base_offset") + request.count - 1:
+            raise Contradiction(f"{request.name}: {request.count} records, and the answer is {answer}")
+        partition = int(request.path.split("/")[-2])
+        for at in range(request.count):
+            self.places.append([self.number, request.first + at, partition, answer["base_offset"] + at])
 
     def keep_lines(self, request, answer):
         """A stream's answer tells the last place in each partition."""
@@ -357,7 +386,7 @@ def parse(arguments):
     parser.add_argument("url", help="of the bad network in front of the node")
     parser.add_argument("topic")
     parser.add_argument("--mode", choices=["key", "sequence"], required=True)
-    parser.add_argument("--form", choices=["json", "ndjson", "raw"], default="json", help="of --mode key")
+    parser.add_argument("--form", choices=["json", "ndjson", "raw", "batches"], default="json", help="of --mode key")
     parser.add_argument("--requests", type=int, default=1_000)
     parser.add_argument("--writers", type=int, default=16)
     parser.add_argument("--partitions", type=int, default=4)

@@ -46,11 +46,12 @@ async fn keys_write_once() {
     requests(Mode::Key(Form::Json), 2_000).await;
 }
 
-/// A promise: so may streams of lines and values as they are.
+/// A promise: so may streams of lines, values as they are, and stored batches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_write_once_in_every_form() {
     requests(Mode::Key(Form::Ndjson), 600).await;
     requests(Mode::Key(Form::Raw), 800).await;
+    requests(Mode::Key(Form::Batches), 800).await;
 }
 
 /// A promise: so may requests with a producer's sequence, several of them under way, and they stay in order.

@@ -36,6 +36,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         of_mode(Mode::Sequence, requests),
         of_mode(Mode::Key(Form::Ndjson), requests / 10),
         of_mode(Mode::Key(Form::Raw), requests / 10),
+        of_mode(Mode::Key(Form::Batches), requests / 10),
         Work::Records { count: records },
     ];
     for work in works {

@@ -32,6 +32,8 @@ pub enum Form {
     Ndjson,
     /// One, as it is.
     Raw,
+    /// Kafka's own batches, one or two.
+    Batches,
 }
 
 /// What is to be done.
@@ -70,6 +72,7 @@ const fn names(mode: Mode) -> (&'static str, &'static str) {
         Mode::Key(Form::Json) => ("key", "json"),
         Mode::Key(Form::Ndjson) => ("key", "ndjson"),
         Mode::Key(Form::Raw) => ("key", "raw"),
+        Mode::Key(Form::Batches) => ("key", "batches"),
         Mode::Sequence => ("sequence", "json"),
     }
 }
