@@ -19,6 +19,7 @@ mod work;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -46,6 +47,8 @@ pub struct Weather {
     pub seed: u64,
     /// A client that is not done by then gives up, which is an error.
     pub patience: Duration,
+    /// Whether the node's files stay after a contradiction.
+    pub is_keeping: bool,
 }
 
 impl Weather {
@@ -70,6 +73,8 @@ pub struct Account {
     pub took: Duration,
     /// What came out.
     pub verdict: Result<Summary, Contradiction>,
+    /// Where the node's files are, if they were kept.
+    pub kept: Option<PathBuf>,
 }
 
 impl fmt::Display for Account {
@@ -86,7 +91,8 @@ impl fmt::Display for Account {
                 summary.found, summary.acknowledged, summary.untold
             ),
             Err(contradiction) => write!(f, " | CONTRADICTION: {contradiction}"),
-        }
+        }?;
+        self.kept.iter().try_for_each(|path| write!(f, " | files: {}", path.display()))
     }
 }
 
@@ -118,7 +124,8 @@ pub async fn run(work: Work, weather: Weather) -> anyhow::Result<Account> {
         Ok(summary) => second_opinion(data.path()).await?.map(|()| summary),
         contradiction => contradiction,
     };
-    Ok(Account { work, seed: weather.seed, client: told.counts, network, deaths, took, verdict })
+    let kept = (verdict.is_err() && weather.is_keeping).then(|| data.keep());
+    Ok(Account { work, seed: weather.seed, client: told.counts, network, deaths, took, verdict, kept })
 }
 
 fn make_topic(scene: &Scene) -> anyhow::Result<()> {
@@ -131,7 +138,7 @@ fn make_topic(scene: &Scene) -> anyhow::Result<()> {
 }
 
 /// The second reader knows what sequences a leader would have taken.
-async fn second_opinion(data: &std::path::Path) -> anyhow::Result<Result<(), Contradiction>> {
+async fn second_opinion(data: &Path) -> anyhow::Result<Result<(), Contradiction>> {
     let data = data.to_owned();
     let report = tokio::task::spawn_blocking(move || oracle::verify(&data, &["--contiguous", "--lookups", "0"])).await??;
     Ok(match oracle::problems(&report).first() {

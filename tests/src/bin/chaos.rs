@@ -1,5 +1,5 @@
 //! `make chaos`: each kind of client in turn behind a bad network, in front of a node that is killed every few seconds; a line for each, and an end at
-//! the first contradiction.
+//! the first contradiction, with the node's files kept.
 //!
 //! From the environment: `REQUESTS` of a mode, `RECORDS` of the producer's, `KILL_EVERY` seconds, `SEED`, `RATE` of each fate in thousandths, `PATIENCE`
 //! in seconds for each run, and `ONLY`, a part of a run's name. With `UNPROTECTED=1` keys and sequences are left out, so that it must end badly.
@@ -27,6 +27,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         blows: Blows::Every(Duration::try_from_secs_f64(setting("KILL_EVERY", 3.0)?)?),
         seed: setting("SEED", 1)?,
         patience: Duration::from_secs(setting("PATIENCE", 1_200)?),
+        is_keeping: true,
     };
     let only: String = setting("ONLY", String::new())?;
     let is_protected = setting("UNPROTECTED", 0_u8)? == 0;

@@ -121,11 +121,11 @@ impl Random {
     /// One of many from the same seed, which have nothing to do with each other.
     pub fn stream(seed: u64, number: u64) -> Self {
         // The state only ever grows by one constant: streams must not begin at multiples of it, or they would be the same one from different places on.
-        Self(Self(seed.wrapping_add(Self(number).next())).next())
+        Self(Self(seed.wrapping_add(Self(number).draw())).draw())
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -135,7 +135,7 @@ impl Random {
 
     /// Below `bound`; 0 if that is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.draw() % bound.max(1)
     }
 
     /// As a coin falls.
@@ -162,7 +162,7 @@ mod tests {
     /// A promise: two streams of a seed have no number in common, and the same stream has the same ones each time.
     #[test]
     fn streams_are_apart() {
-        let draw = |number| (0..1_000).scan(Random::stream(7, number), |random, _| Some(random.next())).collect::<Vec<_>>();
+        let draw = |number| (0..1_000).scan(Random::stream(7, number), |random, _| Some(random.draw())).collect::<Vec<_>>();
         assert_eq!(draw(3), draw(3));
         let all: std::collections::HashSet<u64> = (0..100).flat_map(draw).collect();
         assert_eq!(all.len(), 100_000);
