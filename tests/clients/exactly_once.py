@@ -2,7 +2,8 @@
 """Writes numbered records over a bad network until each is acknowledged, and reports what it was told.
 
 Every call is sent again, unchanged, until it is answered with 200: after timeouts, broken and refused connections, 503, 504, and `sequence-gap` for
-what went out beside its predecessor. That this is safe is what the server promises:
+what went out beside its predecessor. That this is safe is what the server promises. Some that
+were acknowledged long since are sent once more, and must be answered as before; some keys come with another body, which must be refused.
 
     --mode key        POST …/records with an Idempotency-Key; a writer sends one request after the other
     --mode sequence   POST …/partitions/{p}/records with Producer-Id, -Epoch and -Seq; a writer has up to three requests under way, but for the first
@@ -16,6 +17,8 @@ Exit: 0 everything is acknowledged, 1 an answer contradicts the contract (the re
 """
 
 import argparse
+import collections
+import copy
 import http.client
 import json
 import random
@@ -31,6 +34,10 @@ EPOCH_REQUESTS = 150
 # One in so many streams of lines is longer than the server's chunks of 1,000 lines.
 LONG_STREAMS = 25
 ENDLESS = 2**62
+# One in so many acknowledged requests is sent again long after (and, with a key, once with another body), out of the last so many.
+ECHOES = 30
+ECHO_MEMORY = 100
+NEVER_SENT = 10**12
 
 
 class Contradiction(Exception):
@@ -90,8 +97,8 @@ class Connection:
             self.http.close()
             self.http = None
 
-    def send(self, request):
-        """Sends until it is acknowledged: (headers, body) of the answer, or None when the time is over."""
+    def send(self, request, settles=(200,)):
+        """Sends until an answer settles it: its status, headers and body, or None when the time is over."""
         tries = 0
         while not self.run.is_over():
             is_oldest = request.is_oldest()
@@ -106,8 +113,8 @@ class Connection:
             except (OSError, http.client.HTTPException):
                 self.run.count("broken")
             else:
-                if status == 200:
-                    return headers, json.loads(text)
+                if status in settles:
+                    return status, headers, json.loads(text)
                 if not request.may_resend(status, headers, text, is_oldest):
                     raise Contradiction(f"{request.name}, try {tries}: {status} {text}")
                 self.run.count(str(status))
@@ -144,6 +151,11 @@ class SequencedRequest(Request):
         return super().may_resend(status, headers, text, is_oldest)
 
 
+def in_order(answer):
+    """An answer whose places stand in order."""
+    return answer | {"last": sorted(answer.get("last", []), key=lambda last: last["partition"])}
+
+
 def record_json(writer, number, more=None):
     return {"value": {"w": writer, "n": number, "pad": "x" * (number * 7 % 61)}, **(more or {})}
 
@@ -157,6 +169,7 @@ class Writer:
         self.sent = 0
         self.places = []
         self.lasts = []
+        self.memory = collections.deque(maxlen=ECHO_MEMORY)
 
     def take_numbers(self, count):
         first = self.sent
@@ -236,7 +249,7 @@ class KeyWriter(Writer):
             heard = connection.send(request)
             if heard is None:
                 return
-            headers, answer = heard
+            _, headers, answer = heard
             if not self.run.options.no_protection:
                 self.check(request, headers)
             if self.run.options.form == "ndjson":
@@ -246,7 +259,28 @@ class KeyWriter(Writer):
             else:
                 self.keep_results(request, answer)
             self.run.count("acknowledged")
+            self.memory.append((request, answer))
+            if not self.run.options.no_protection and self.random.randrange(ECHOES) == 0:
+                self.echo(connection, *self.random.choice(self.memory))
         connection.close()
+
+    def echo(self, connection, request, answer):
+        """The same again is answered as before, another body under the key is refused."""
+        heard = connection.send(request)
+        if heard is None:
+            return
+        _, headers, again = heard
+        if headers.get("Idempotency-Replayed") != "true" or in_order(again) != in_order(answer):
+            raise Contradiction(f"{request.name}: first {answer}, later {again}, {headers.items()}")
+        other = copy.copy(request)
+        # The same with a number that is never sent.
+        other.body = request.body.replace(b'"n": %d,' % request.first, b'"n": %d,' % NEVER_SENT, 1)
+        if self.run.options.form == "batches":
+            _, _, other.body = self.as_batches(range(NEVER_SENT, NEVER_SENT + request.count), {})
+        heard = connection.send(other, settles=(200, 422))
+        if heard is not None and (heard[0] != 422 or heard[2]["code"] != "idempotency-key-reused"):
+            raise Contradiction(f"{request.name}: with another body it is answered {heard[0]} {heard[2]}")
+        self.run.count("echoes")
 
     def check(self, request, headers):
         if not headers.get("Idempotency-Window", "").isdigit():
@@ -283,6 +317,8 @@ class SequenceWriter(Writer):
         self.epoch = 0
         self.sequence = SEQUENCES - 40 if number % 4 == 1 else 0
         self.epoch_requests = EPOCH_REQUESTS if number % 4 == 3 else ENDLESS
+        # The highest epoch that the server has acknowledged something of.
+        self.known_epoch = 0
         self.next = 0
         self.oldest = 0
         self.settled = set()
@@ -318,7 +354,7 @@ class SequenceWriter(Writer):
         key = {"key": f"k{index % 10}"} if self.random.random() < 0.5 else {}
         body = json.dumps({"records": [record_json(self.number, number, key) for number in numbers]}).encode()
         request = SequencedRequest(self, first, count, f"{self.run.topic_path}/partitions/{self.partition}/records", headers, body)
-        request.index, request.next_sequence = index, self.sequence
+        request.index, request.next_sequence, request.epoch = index, self.sequence, self.epoch
         return request
 
     def work(self, connection_number=0):
@@ -327,10 +363,13 @@ class SequenceWriter(Writer):
             heard = connection.send(request)
             if heard is None:
                 return
-            headers, answer = heard
+            _, headers, answer = heard
             if not self.run.options.no_protection:
                 self.check(request, headers, answer)
             with self.changed:
+                self.known_epoch = max(self.known_epoch, request.epoch)
+                self.memory.append((request, answer))
+                echo = self.random.choice(self.memory) if self.random.randrange(ECHOES) == 0 else None
                 self.keep_results(request, answer)
                 self.settled.add(request.index)
                 while self.oldest in self.settled:
@@ -338,7 +377,25 @@ class SequenceWriter(Writer):
                     self.oldest += 1
                 self.changed.notify_all()
             self.run.count("acknowledged")
+            if echo and not self.run.options.no_protection:
+                self.echo(connection, *echo)
         connection.close()
+
+    def echo(self, connection, request, answer):
+        """The same again is a duplicate, at the same place if that is still known; of an epoch that is over, it is refused."""
+        must_be_fenced = request.epoch < self.known_epoch
+        heard = connection.send(request, settles=(200, 409))
+        if heard is None:
+            return
+        status, headers, again = heard
+        if status == 409:
+            is_good = again["code"] == "producer-fenced" and request.epoch < self.epoch and int(headers["Producer-Epoch"]) <= self.epoch
+        else:
+            is_same = all("offset" not in result for result in again["results"]) or again["results"] == answer["results"]
+            is_good = not must_be_fenced and headers.get("Producer-Duplicate") == "true" and is_same
+        if not is_good:
+            raise Contradiction(f"{request.name}: first {answer}, later {status} {again}, {headers.items()}")
+        self.run.count("echoes", *(["fenced"] if status == 409 else []))
 
     def check(self, request, headers, answer):
         is_duplicate = headers.get("Producer-Duplicate") == "true"
