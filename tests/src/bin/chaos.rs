@@ -20,7 +20,19 @@ fn setting<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(name: &st
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+async fn main() -> ExitCode {
+    match run_all().await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("FAILED: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether nothing was contradicted.
+async fn run_all() -> anyhow::Result<bool> {
     let (requests, records) = (setting("REQUESTS", 100_000)?, setting("RECORDS", 1_000_000)?);
     let weather = Weather {
         faults: Faults::every(setting("RATE", 15)?, Weather::LATE),
@@ -47,10 +59,10 @@ async fn main() -> anyhow::Result<ExitCode> {
         let account = chaos::run(work, weather).await.with_context(|| format!("{work} seed={}", weather.seed))?;
         say(&account.to_string());
         if account.verdict.is_err() {
-            return Ok(ExitCode::FAILURE);
+            return Ok(false);
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
 #[expect(clippy::print_stdout, reason = "this is what whoever runs it reads")]
