@@ -43,7 +43,7 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) async fn start(seed: u64) -> anyhow::Result<Self> {
-        let data = tempfile::tempdir()?;
+        let data = tempfile::Builder::new().prefix("chaos-").tempdir()?;
         let node = start(&data).await?;
         let proxy = Proxy::start(node.address(), seed).await?;
         Ok(Self { data, node: Some(node), proxy, random: Random::new(seed), deaths: Deaths::default() })
