@@ -40,7 +40,7 @@ fn assert_bad(account: &Account) {
 }
 
 async fn requests(mode: Mode, count: u64) {
-    let account = run(Work::Requests { mode, count, is_protected: true }, count / 5).await;
+    let account = run(Work::Requests { mode, count, is_protected: true }, count / 4).await;
     assert_once(&account);
     assert_bad(&account);
     assert!(account.client["resent"] > 0 && account.client["replayed"] > 0, "{account}");
@@ -55,15 +55,15 @@ async fn keys_write_once() {
 /// A promise: so may streams of lines, values as they are, and stored batches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_write_once_in_every_form() {
-    requests(Mode::Key(Form::Ndjson), 600).await;
-    requests(Mode::Key(Form::Raw), 800).await;
-    requests(Mode::Key(Form::Batches), 800).await;
+    requests(Mode::Key(Form::Ndjson), 300).await;
+    requests(Mode::Key(Form::Raw), 400).await;
+    requests(Mode::Key(Form::Batches), 400).await;
 }
 
 /// A promise: so may requests with a producer's sequence, several of them under way, and they stay in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sequences_write_once() {
-    requests(Mode::Sequence, 2_000).await;
+    requests(Mode::Sequence, 1_200).await;
 }
 
 /// A promise: our own producer writes once and in order, with five requests under way, without being told to.
