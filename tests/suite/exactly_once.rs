@@ -30,7 +30,7 @@ fn assert_once(account: &Account) {
     assert!(account.verdict.as_ref().is_ok_and(|summary| summary.found > 0 && summary.found == summary.acknowledged), "{account}");
 }
 
-/// The network did all it can, and the node died, in most of the run.
+/// The network did all it can, and the node died; runs of some hundred requests may miss a fate.
 fn assert_bad(account: &Account) {
     let network = account.network;
     let fates = [network.dropped, network.cut_requests, network.lost_answers, network.cut_answers, network.duplicated, network.strays];
@@ -39,17 +39,17 @@ fn assert_bad(account: &Account) {
     assert!(account.deaths.kills + account.deaths.stops >= 2, "{:?}", account.deaths);
 }
 
-async fn requests(mode: Mode, count: u64) {
+async fn requests(mode: Mode, count: u64) -> Account {
     let account = run(Work::Requests { mode, count, is_protected: true }, count / 4).await;
     assert_once(&account);
-    assert_bad(&account);
     assert!(account.client["resent"] > 0 && account.client["replayed"] > 0, "{account}");
+    account
 }
 
 /// A promise: requests with an `Idempotency-Key` may be sent again as often as one likes, and are written once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_write_once() {
-    requests(Mode::Key(Form::Json), 2_000).await;
+    assert_bad(&requests(Mode::Key(Form::Json), 2_000).await);
 }
 
 /// A promise: so may streams of lines, values as they are, and stored batches.
@@ -63,7 +63,7 @@ async fn keys_write_once_in_every_form() {
 /// A promise: so may requests with a producer's sequence, several of them under way, and they stay in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sequences_write_once() {
-    requests(Mode::Sequence, 1_200).await;
+    assert_bad(&requests(Mode::Sequence, 1_200).await);
 }
 
 /// A promise: our own producer writes once and in order, with five requests under way, without being told to.
