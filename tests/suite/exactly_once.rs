@@ -68,9 +68,8 @@ async fn sequences_write_once() {
 
 /// A promise: our own producer writes once and in order, with five requests under way, without being told to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the producer does not number its batches yet"]
 async fn the_producer_writes_once() {
-    let account = run(Work::Records { count: 50_000 }, 150).await;
+    let account = run(Work::Records { count: 50_000, is_protected: true }, 150).await;
     assert_once(&account);
     assert_bad(&account);
     assert!(account.client["retries"] > 0, "{account}");
@@ -79,8 +78,9 @@ async fn the_producer_writes_once() {
 /// A promise: without key or sequence the same network leaves records twice or out of order, and the checker says which.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_protection_it_shows() {
-    for mode in [Mode::Key(Form::Json), Mode::Sequence] {
-        let account = run(Work::Requests { mode, count: 800, is_protected: false }, 10_000).await;
+    let requests = [Mode::Key(Form::Json), Mode::Sequence].map(|mode| Work::Requests { mode, count: 800, is_protected: false });
+    for work in requests.into_iter().chain([Work::Records { count: 30_000, is_protected: false }]) {
+        let account = run(work, 10_000).await;
         let contradiction = account.verdict.expect_err("records are there twice").to_string();
         assert!(contradiction.contains("is there twice") || contradiction.contains("stands behind"), "{contradiction}");
     }

@@ -50,7 +50,7 @@ async fn run_all() -> anyhow::Result<bool> {
         of_mode(Mode::Key(Form::Ndjson), requests / 10),
         of_mode(Mode::Key(Form::Raw), requests / 10),
         of_mode(Mode::Key(Form::Batches), requests / 10),
-        Work::Records { count: records },
+        Work::Records { count: records, is_protected },
     ];
     for work in works {
         if !work.to_string().contains(&only) {

@@ -52,6 +52,8 @@ pub enum Work {
     Records {
         /// How many.
         count: u64,
+        /// Whether it is idempotent, as it is by itself.
+        is_protected: bool,
     },
 }
 
@@ -62,7 +64,9 @@ impl fmt::Display for Work {
                 let (mode, form) = names(*mode);
                 write!(f, "mode={mode} form={form} requests={count}{}", if *is_protected { "" } else { " UNPROTECTED" })
             }
-            Self::Records { count } => write!(f, "mode=producer records={count}"),
+            Self::Records { count, is_protected } => {
+                write!(f, "mode=producer records={count}{}", if *is_protected { "" } else { " UNPROTECTED" })
+            }
         }
     }
 }
@@ -120,7 +124,7 @@ impl Work {
                     Ok(Told { ledger, counts: report.counts })
                 })
             }
-            Self::Records { count } => tokio::spawn(async move { send(&url, count, weather.patience).await }),
+            Self::Records { count, is_protected } => tokio::spawn(async move { send(&url, count, is_protected, weather.patience).await }),
         })
     }
 }
@@ -131,9 +135,11 @@ const OPEN: usize = 20_000;
 const KEYS: u64 = 1_000;
 
 /// One writer's records by our producer, five requests under way for a partition.
-async fn send(url: &str, count: u64, patience: Duration) -> anyhow::Result<Told> {
-    let producer = Client::new(url)?
-        .producer()
+async fn send(url: &str, count: u64, is_protected: bool, patience: Duration) -> anyhow::Result<Told> {
+    let producer = Client::new(url)?.producer();
+    // Without being told to.
+    let producer = if is_protected { producer } else { producer.idempotent(false) };
+    let producer = producer
         .max_in_flight(5)
         .batch_bytes(4 << 10)
         .request_timeout(Weather::TIMEOUT)
