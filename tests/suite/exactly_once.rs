@@ -63,7 +63,7 @@ async fn keys_write_once_in_every_form() {
 /// A promise: so may requests with a producer's sequence, several of them under way, and they stay in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sequences_write_once() {
-    assert_bad(&requests(Mode::Sequence, 1_200).await);
+    assert_bad(&requests(Mode::Sequence, 800).await);
 }
 
 /// A promise: our own producer writes once and in order, with five requests under way, without being told to.
