@@ -13,8 +13,6 @@ from .segment import LogFile, map_file
 FILE_NAME = re.compile(r"(\d{20})\.(log|index|timeindex|txnindex|snapshot)(\.deleted|\.cleaned|\.swap)?")
 DIRECTORY_NAME = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)(\.[0-9a-f]{32}-(?P<state>delete|future|stray))?")
 _LARGEST_RELATIVE_OFFSET = 2**31 - 1
-# Producer ids from here on stand for one request's Idempotency-Key each: Tidegate's, not Kafka's, and in no snapshot.
-_KEYED_IDS = 2**62
 
 
 class PartitionFacts(NamedTuple):
@@ -310,8 +308,6 @@ class PartitionCheck:
                     report("snapshot.entry", path, f"{entry}: replay gives {state}")
         for producer_id in self.replay.producers.keys() - entries.keys():
             state = self.replay.producers[producer_id]
-            if producer_id >= _KEYED_IDS:
-                continue
             if state.txn_first_offset >= 0 or written_ms - state.last_timestamp < self.options.producer_expiration_ms:
                 problem(f"producer {producer_id} is missing; replay gives {state}")
             else:
