@@ -1,7 +1,7 @@
 # Every command a person needs. `make` alone lists them. Each installs what it lacks (see .ci/setup).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-fast verify fix crash bench fuzz openapi docs contract clients setup setup-python setup-test
+.PHONY: help run demo test test-fast verify fix crash chaos bench fuzz openapi docs contract clients setup setup-python setup-test
 
 # Rust's own installer may have been run in this very shell.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -78,6 +78,10 @@ crash: setup ## Play random histories on a bad disk (SEED=n to begin at one, SEC
 	SEED=$(or $(SEED),$(shell date +%s)000000) SECONDS_EACH=$(SECONDS_EACH) $(CARGO) test $(RELEASE) -p tidegate-storage -p tidegate-cluster -p tidegate-tests --lib history:: -- --nocapture
 	$(CARGO) test $(RELEASE) -p tidegate-storage -p tidegate-cluster -p tidegate-tests --lib crash
 	$(CARGO) test $(RELEASE) -p tidegate-tests --test suite crash::
+
+chaos: setup-python ## Send records over a bad network to a node that is killed again and again, and check that each is there once (REQUESTS=100000 RECORDS=1000000 KILL_EVERY=3 SEED=n)
+	$(CARGO) build $(SAME) --bins
+	@SEED=$(or $(SEED),$(shell date +%s)) exec $(BIN)/chaos
 
 bench: setup ## Measure a node beside its limits, and write docs/BENCHMARKS.md (ARGS="--seconds 1 --only json-1"; TMPDIR=/dev/shm leaves the disk out)
 	@$(CARGO) build $(SAME) --bins

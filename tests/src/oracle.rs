@@ -109,6 +109,22 @@ fn script(name: &str, argument: &Path) -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// What the second reader (`tests/oracle/verify.py`) says of a data directory: its report, with `findings`.
+///
+/// # Errors
+/// It cannot be run.
+pub fn verify(directory: &Path, options: &[&str]) -> anyhow::Result<serde_json::Value> {
+    let script = root().join("tests/oracle/verify.py");
+    let output = Command::new(program("python")?).arg(script).arg("--json").args(options).arg(directory).output()?;
+    serde_json::from_slice(&output.stdout).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// The findings of such a report that break a rule.
+pub fn problems(report: &serde_json::Value) -> Vec<&serde_json::Value> {
+    let findings = report["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    findings.iter().filter(|finding| finding["severity"] == "problem").collect()
+}
+
 /// What kafka-python reads in every `.log` below `directory`: records by file (relative, as `flights-0/00000000000000000000.log`), CRCs checked.
 ///
 /// # Errors

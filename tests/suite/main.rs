@@ -15,6 +15,7 @@ mod coalescing;
 mod compaction;
 mod contract;
 mod crash;
+mod exactly_once;
 mod full_disk;
 mod generated_clients;
 mod graceful;

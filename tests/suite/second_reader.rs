@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use tidegate_tests::http::Request;
-use tidegate_tests::oracle;
+use tidegate_tests::oracle::{self, problems};
 use tidegate_tests::process::Process;
 
 /// Forty requests of ten records of 8 KB, whose timestamps go back and forth.
@@ -31,13 +31,7 @@ fn produce(address: SocketAddr, from: u64) {
 }
 
 fn verify(data: &Path, options: &[&str]) -> Value {
-    let script = oracle::root().join("tests/oracle/verify.py");
-    let output = Command::new(oracle::program("python").unwrap()).arg(script).arg("--json").args(options).arg(data).output().unwrap();
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
-}
-
-fn problems(report: &Value) -> Vec<&Value> {
-    report["findings"].as_array().unwrap().iter().filter(|finding| finding["severity"] == "problem").collect()
+    oracle::verify(data, options).unwrap()
 }
 
 /// A promise: over segments that rolled, a kill, a recovery, a trim and a clean stop, the second reader agrees with every file; and it does not

@@ -19,6 +19,12 @@ impl Side {
         Self { stream, buffer: Vec::with_capacity(8 << 10) }
     }
 
+    /// Whether a part of a message has come, and not all of it.
+    #[cfg(test)]
+    pub(super) fn is_within_message(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// One message: its head and the whole of its body. `None` at a clean end before it.
     pub(super) async fn message(&mut self) -> anyhow::Result<Option<Message>> {
         let head = loop {
