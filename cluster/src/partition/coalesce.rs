@@ -381,14 +381,16 @@ mod tests {
         instant: Instant,
     }
 
+    /// Who was written and where, who was replayed and where, who was refused.
+    type Taken = (Vec<(usize, u64)>, Vec<(usize, u64)>, Vec<usize>);
+
     impl Producing {
         fn new() -> Self {
             let producers = Producers::new(LogConfig::from(&TopicConfig::default()).keys);
             Self { producers, parked: Parked::default(), bound_epochs: BTreeMap::new(), end: Offset::ZERO, instant: Instant::now() }
         }
 
-        /// Who was written and where, who was replayed and where, who was refused.
-        fn take(&mut self, appends: impl IntoIterator<Item = Waiting<usize>>) -> (Vec<(usize, u64)>, Vec<(usize, u64)>, Vec<usize>) {
+        fn take(&mut self, appends: impl IntoIterator<Item = Waiting<usize>>) -> Taken {
             let mut waiting: VecDeque<_> = appends.into_iter().collect();
             let (config, now) = (&TopicConfig::default(), Timestamp::from_millis(0));
             let (waiting_now, parked, bound_epochs) = (&mut waiting, &mut self.parked, &self.bound_epochs);
@@ -405,7 +407,7 @@ mod tests {
         }
 
         /// Those whose time is up, judged once more.
-        fn wait(&mut self) -> (Vec<(usize, u64)>, Vec<(usize, u64)>, Vec<usize>) {
+        fn wait(&mut self) -> Taken {
             self.instant = self.parked.next_due().unwrap();
             let due = self.parked.take_due(self.instant);
             self.take(due)

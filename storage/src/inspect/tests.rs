@@ -218,7 +218,7 @@ fn small_files_are_shown() {
     assert_eq!(seen, [Shown::Offset { tp: tp(0), offset: at(34) }]);
     let (seen, _) = show_all(&directory().join(file_name(at(34), "snapshot")));
     let producer = Shown::Producer { producer_id: 5, epoch: 0, last_sequence: 11, last_offset: at(33) };
-    assert_eq!(seen, [producer.clone()]);
+    assert_eq!(seen.as_slice(), std::slice::from_ref(&producer));
     let (seen, _) = show_all(&directory().join(file_name(at(34), "idempotency")));
     let keys = seen.iter().filter(|shown| matches!(shown, Shown::Key(key) if key.offset.get() % 6 == 0)).count();
     assert!(seen[0] == producer && keys == 6 && seen.len() == 7, "{seen:?}");
