@@ -96,7 +96,8 @@ fn operations() -> Vec<(String, String)> {
     let document: Value = serde_json::from_str(&openapi::document_json()).unwrap();
     let mut all = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
-        let filled = path.replace("{topic}", "flights").replace("{partition}", "0").replace("{offset}", "17").replace("{node_id}", "1");
+        let values = [("{topic}", "flights"), ("{partition}", "0"), ("{offset}", "17"), ("{node_id}", "1"), ("{name}", "meter-7")];
+        let filled = values.into_iter().fold(path.clone(), |path, (parameter, value)| path.replace(parameter, value));
         assert!(!filled.contains('{'), "{filled}");
         for method in ["get", "put", "post", "delete", "patch"] {
             if item.get(method).is_some() {
