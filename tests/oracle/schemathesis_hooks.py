@@ -25,3 +25,7 @@ def before_call(context, case, kwargs):
     # A write that may take no time answers 504, and truly so; here every 5xx is to be a fault.
     if case.query and "timeout_ms" in case.query and str(case.query["timeout_ms"]).isdigit():
         case.query["timeout_ms"] = max(30_000, int(case.query["timeout_ms"]))
+    # It follows links from answers to headers, and gives them the number that the answer has: no header can hold one.
+    for name, value in list((case.headers or {}).items()):
+        if not isinstance(value, (str, bytes)):
+            case.headers[name] = str(value)
